@@ -1,0 +1,122 @@
+"""`analyze()`: the room where everything meets.
+
+walk the model  ->  one row per operator call  ->  sums per module  ->  totals
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from profiler.aten.call import tensors_of
+from profiler.errors import UsageError
+from profiler.modules import module_tree
+from profiler.profile import Layer, Profile, Shape, Totals
+from profiler.receptive.summary import summarize
+from profiler.walk import Memory, Step, stand_in, storage_key, walk
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What was analyzed, kept so that a peer can be run on the same."""
+
+    model: nn.Module
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Collects the walk's steps as rows."""
+
+    layers: list[Layer] = field(default_factory=list)
+    uncounted: Counter[str] = field(default_factory=Counter)
+    free: Counter[str] = field(default_factory=Counter)
+
+    def add(self, step: Step) -> None:
+        if step.operator is None:
+            self.uncounted[step.call.packet] += 1
+        elif step.operator.free:
+            self.free[step.call.packet] += 1
+            if not step.parameters:  # an embedding computes nothing, but its table is stored: it has a row
+                return
+        self.layers.append(_row(step))
+
+
+def _row(step: Step) -> Layer:
+    call, operator = step.call, step.operator
+    return Layer(
+        name=step.module.name,
+        type=step.module.type,
+        op=operator.op if operator else call.packet.removeprefix("aten."),
+        call=step.module.number,
+        input_shapes=step.inputs,
+        output_shapes=tuple(tuple(t.shape) for t in call.outputs),
+        macs=step.cost.macs,
+        flops=step.cost.flops,
+        params=sum(p.numel() for p in step.parameters),
+        param_bytes=sum(_bytes(p) for p in step.parameters),
+        output_bytes=sum(_bytes(t) for t in call.outputs),
+        formula=operator.formula if operator else "",
+        status=("free" if operator.free else "counted") if operator else "uncounted",
+        receptive_field=summarize(step.fields[0]),
+    )
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def analyze(model: nn.Module, *inputs: Any, **kwargs: Any) -> Profile:  # noqa: ANN401  # whatever the model takes
+    """Count what a network computes and stores, layer by layer, without running it for real.
+
+    Args:
+        model: any module. It is left as it is: parameters, buffers, hooks, training flags, devices, random state.
+        *inputs: what the model is called with: tensors (real or meta), shapes such as (1, 3, 224, 224) for float32
+            tensors, or nests of tensors.
+        **kwargs: the same by keyword.
+
+    Returns:
+        The profile: totals, one row per operator call, module sums, and what was not counted. Operators are counted by
+        the formulas in docs/formulas.md.
+
+    Raises:
+        UsageError: no input was given, or `model` is no module.
+        ModelError: the model failed on these inputs.
+    """
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"analyze() takes a torch.nn.Module, got {type(model).__name__}; open files with open_model()")
+    if not inputs and not kwargs:
+        raise UsageError("analyze() needs the model's inputs: tensors, or shapes such as (1, 3, 224, 224)")
+    rows = _Rows()
+    memory = walk(model, inputs, kwargs, rows.add)
+    return Profile(
+        totals=_totals(model, rows.layers, memory),
+        layers=tuple(rows.layers),
+        modules=module_tree(model, rows.layers),
+        uncounted=dict(rows.uncounted),
+        free=dict(rows.free),
+        inputs=_input_shapes(inputs, kwargs),
+        subject=Subject(model, inputs, kwargs),
+    )
+
+
+def _input_shapes(inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Shape, ...]:
+    values = [*(stand_in(a) for a in inputs), *(stand_in(v) for v in kwargs.values())]
+    return tuple(tuple(t.shape) for t in tensors_of(values))
+
+
+def _totals(model: nn.Module, layers: list[Layer], memory: Memory) -> Totals:
+    parameters = {storage_key(p): p for p in model.parameters()}.values()
+    return Totals(
+        macs=sum(layer.macs for layer in layers),
+        flops=sum(layer.flops for layer in layers),
+        params=sum(p.numel() for p in parameters),
+        trainable_params=sum(p.numel() for p in parameters if p.requires_grad),
+        param_bytes=sum(_bytes(p) for p in parameters),
+        activation_bytes=memory.total,
+        peak_bytes=memory.peak,
+    )

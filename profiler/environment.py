@@ -1,0 +1,35 @@
+"""The machine and the versions behind a result, for the `environment` block of every report."""
+
+import os
+import platform
+from importlib import metadata
+from typing import Any
+
+PACKAGES = ("netgauge", "torch", "fvcore", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy")
+
+
+def version(package: str) -> str | None:
+    """The installed version of a distribution, None where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def environment() -> dict[str, Any]:
+    """Operating system, processor, Python and package versions."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+
+
+def available_memory() -> int | None:
+    """Bytes of free memory, None where the system does not say."""
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None

@@ -1,0 +1,186 @@
+"""The result of an analysis: plain frozen records that every report is a view of."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from profiler.analyzer import Subject
+    from profiler.crosscheck import Crosscheck
+
+SCHEMA = "netgauge.profile/1"
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceptiveField:
+    """What the outputs of an operator see of the network's input; one entry per input axis that is followed.
+
+    Attributes:
+        size: inputs seen by one output, the padding included; the largest where upsampling makes outputs differ.
+        stride: inputs between the fields of neighbouring outputs; 0 where all see the same.
+        start: left edge of the first output's field, negative where it reaches into the padding.
+        status: "exact", "bounded" (a bound from above), "whole-input", "data-dependent" or "unknown".
+        local: the field without operations that join all positions, where it differs.
+    """
+
+    size: tuple[int, ...]
+    stride: tuple[Fraction, ...]
+    start: tuple[int, ...]
+    status: str
+    local: "ReceptiveField | None" = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON: a fraction that is no integer is a string."""
+        return {
+            "size": list(self.size),
+            "stride": [int(s) if s.denominator == 1 else str(s) for s in self.stride],
+            "start": list(self.start),
+            "status": self.status,
+            "local": self.local.to_dict() if self.local else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One operator call that was counted, or could not be, or that reads parameters for the first time.
+
+    Attributes:
+        name: path of the innermost module, "" for the model itself.
+        type: that module's class.
+        op: the kind of operation.
+        call: how often the module had been called before.
+        input_shapes: sizes of the tensors that went in, parameters left out.
+        output_shapes: sizes of the tensors that came out.
+        macs: multiply-accumulates.
+        flops: floating-point operations.
+        params: parameters used here for the first time.
+        param_bytes: their bytes.
+        output_bytes: bytes of the outputs.
+        formula: heading in docs/formulas.md.
+        status: "counted", "uncounted", or "free" where it computes nothing and its parameters are why it has a row.
+        receptive_field: of the first output; None where the input does not reach it.
+    """
+
+    name: str
+    type: str
+    op: str
+    call: int
+    input_shapes: tuple[Shape, ...]
+    output_shapes: tuple[Shape, ...]
+    macs: int
+    flops: int
+    params: int
+    param_bytes: int
+    output_bytes: int
+    formula: str
+    status: str
+    receptive_field: ReceptiveField | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        row = {name: getattr(self, name) for name in self.__slots__}
+        row["input_shapes"] = [list(s) for s in self.input_shapes]
+        row["output_shapes"] = [list(s) for s in self.output_shapes]
+        row["receptive_field"] = self.receptive_field.to_dict() if self.receptive_field else None
+        return row
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleSum:
+    """A module and everything below it.
+
+    Attributes:
+        name: path from the root.
+        type: class.
+        macs, flops: of all operator calls inside.
+        params, param_bytes: of all parameters inside, each storage once.
+        children: direct submodules.
+    """
+
+    name: str
+    type: str
+    macs: int
+    flops: int
+    params: int
+    param_bytes: int
+    children: tuple["ModuleSum", ...]
+
+    def walk(self) -> Iterator["ModuleSum"]:
+        """This module and all below it, in order."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over the model.
+
+    Attributes:
+        macs: multiply-accumulates.
+        flops: floating-point operations.
+        params: parameters, tied ones once.
+        trainable_params: those with requires_grad.
+        param_bytes: their bytes.
+        activation_bytes: bytes of every tensor computed, views not counted again.
+        peak_bytes: most bytes of inputs and activations alive at once, parameters left out.
+    """
+
+    macs: int
+    flops: int
+    params: int
+    trainable_params: int
+    param_bytes: int
+    activation_bytes: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What `analyze` found.
+
+    Attributes:
+        totals: sums over the model.
+        layers: one row per operator call that was counted or uncounted, in call order.
+        modules: the module tree with sums.
+        uncounted: calls per operator that no formula is known for.
+        free: calls per operator that is free by convention.
+        inputs: sizes the model was run on.
+    """
+
+    totals: Totals
+    layers: tuple[Layer, ...]
+    modules: ModuleSum
+    uncounted: Mapping[str, int]
+    free: Mapping[str, int]
+    inputs: tuple[Shape, ...]
+    subject: "Subject | None" = field(default=None, repr=False, compare=False)
+    _checks: dict[str, "Crosscheck"] = field(default_factory=dict, repr=False, compare=False)
+
+    def crosscheck(self, peer: str = "fvcore") -> "Crosscheck":
+        """Compare with another counter and explain every difference; run once, then remembered.
+
+        Raises:
+            UsageError: no such peer.
+        """
+        if peer not in self._checks:
+            from profiler.crosscheck import crosscheck
+
+            self._checks[peer] = crosscheck(peer, self)
+        return self._checks[peer]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON, by the schema `netgauge.profile/1`; crosschecks that have been run are part of it."""
+        from profiler.environment import environment
+
+        return {
+            "schema": SCHEMA,
+            "inputs": [list(s) for s in self.inputs],
+            "totals": asdict(self.totals),
+            "layers": [layer.to_dict() for layer in self.layers],
+            "uncounted": dict(self.uncounted),
+            "crosscheck": {peer: check.to_dict() for peer, check in self._checks.items()},
+            "environment": environment(),
+        }

@@ -1,0 +1,106 @@
+"""Opening models: files of every kind that is known, told apart by content, and factories named by the user.
+
+A file is taken as hostile: nothing in it runs unless the user says so (`trust=True`, `--trust`). See docs/security.md.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from profiler.errors import ModelError, UsageError
+from profiler.sources import _loaders
+from profiler.sources.detect import kind_of
+from profiler.sources.onnx_file import open_onnx
+from profiler.sources.opened import OpenedModel
+from profiler.sources.pyfile import load_attribute
+from profiler.sources.safetensors_file import open_safetensors, read_tensors
+from profiler.sources.torch_zip import open_torch_zip
+
+Opener = Callable[..., OpenedModel]
+OPENERS: dict[str, Opener] = {"torch zip": open_torch_zip, "safetensors": open_safetensors, "onnx": open_onnx}
+
+
+def open_model(
+    target: str | Path,
+    *,
+    weights: str | Path | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    trust: bool = False,
+) -> OpenedModel:
+    """Open a model by file or by factory.
+
+    Args:
+        target: a file (torch.save, safetensors, ONNX; told apart by content), `FILE.py:factory` or
+            `package.module:factory`.
+        weights: a state_dict for a factory's network: a safetensors or torch.save file.
+        kwargs: keyword arguments for the factory.
+        trust: let code in the file run.
+
+    Raises:
+        ModelError: missing, damaged, or the weights do not fit.
+        RefusedError: it would have to run code, and `trust` is not set.
+        UsageError: `weights` or `kwargs` for a target that is no factory.
+    """
+    target = str(target)
+    if is_factory(target):
+        return _from_factory(target, weights, dict(kwargs or {}))
+    if weights is not None or kwargs:
+        raise UsageError(f"{target}: weights and arguments go with a factory, such as FILE.py:factory")
+    path = Path(target).expanduser()
+    return OPENERS[kind_of(path)](path, trust=trust)
+
+
+def is_factory(target: str) -> bool:
+    """Whether a target names a callable rather than a file."""
+    return ":" in target and not Path(target).exists()
+
+
+def _from_factory(target: str, weights: str | Path | None, kwargs: dict[str, Any]) -> OpenedModel:
+    factory = load_attribute(target) if ".py:" in target else _imported(target)
+    if isinstance(factory, nn.Module):
+        module = factory
+    elif callable(factory):
+        try:
+            module = factory(**kwargs)
+        except Exception as error:
+            raise ModelError(f"{target}: the factory failed: {type(error).__name__}: {error}") from error
+    else:
+        raise ModelError(f"{target}: is neither a module nor a callable that makes one")
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"{target}: made a {type(module).__name__}, no torch.nn.Module")
+    if weights is not None:
+        _load_weights(module, Path(weights), target)
+    return OpenedModel(target, "module", module=module.eval())
+
+
+def _imported(target: str) -> Any:  # noqa: ANN401  # whatever the user named
+    module, _, name = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ModelError(f"{target}: no such file, and no such factory in an installed package ({error})") from error
+
+
+def _load_weights(module: nn.Module, path: Path, target: str) -> None:
+    kind = kind_of(path)
+    if kind == "safetensors":
+        state = read_tensors(path)
+    elif kind == "torch zip":
+        open_torch_zip(path)  # refuses what would run code
+        state = _loaders.load_tensors(path)
+    else:
+        raise ModelError(f"{path}: is an {kind} file; weights are a safetensors or torch.save file")
+    try:
+        missing, unexpected = module.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise ModelError(f"{path}: does not fit {target}: {' '.join(str(error).split())[:300]}") from error
+    if missing or unexpected:
+        wrong = {"lacks": missing, "has no place for": unexpected}
+        parts = [f"{what} {', '.join(names[:3])}" for what, names in wrong.items() if names]
+        raise ModelError(f"{path}: does not fit {target}: it {' and '.join(parts)}")
+
+
+__all__ = ["OPENERS", "OpenedModel", "is_factory", "open_model"]

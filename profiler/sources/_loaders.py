@@ -1,0 +1,48 @@
+"""The one module that lets torch and onnx open model files. Everything handed to it has been checked before.
+
+Lint bans these functions everywhere else.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import nn
+
+from profiler.errors import ModelError
+
+
+def load_tensors(path: Path) -> Any:  # noqa: ANN401  # the checkpoint's own structure
+    """A checkpoint of tensors and plain containers, by torch's restricted unpickler."""
+    return _load(path, weights_only=True)
+
+
+def load_stock_module(path: Path, classes: list[Any]) -> nn.Module:
+    """A module that has passed `checkpoint.check_module`; `classes` are the stock classes in it."""
+    with torch.serialization.safe_globals([*classes, set, nn.functional.gelu, nn.functional.relu, torch.relu]):
+        module = _load(path, weights_only=True)
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"{path}: holds a {type(module).__name__}, no module")
+    return module
+
+
+def load_trusted(path: Path) -> Any:  # noqa: ANN401  # whatever the file builds
+    """Whatever the file builds. It runs the file's code: only after the user has said `--trust`."""
+    return _load(path, weights_only=False)
+
+
+def _load(path: Path, *, weights_only: bool) -> Any:  # noqa: ANN401  # as above
+    try:
+        return torch.load(path, map_location="cpu", weights_only=weights_only)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(f"{path}: torch could not read it: {type(error).__name__}: {reason}") from error
+
+
+def parse_onnx(path: Path) -> onnx.ModelProto:
+    """An ONNX graph without the external data that it may point to."""
+    try:
+        return onnx.load(str(path), load_external_data=False)
+    except Exception as error:
+        raise ModelError(f"{path}: is no ONNX model ({type(error).__name__})") from error
