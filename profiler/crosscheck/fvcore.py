@@ -18,7 +18,7 @@ from torch.jit._trace import TracerWarning
 from torch.utils._pytree import tree_map
 
 from profiler.analyzer import Subject
-from profiler.crosscheck.fvcore_rules import NO_RULE, rule_for
+from profiler.crosscheck.fvcore_rules import reason_for, rule_for
 from profiler.crosscheck.result import Crosscheck, Row, Term
 from profiler.environment import available_memory
 from profiler.errors import NetgaugeError
@@ -47,7 +47,7 @@ class _Prediction:
             self.ours[key] += step.cost.macs
             self.theirs[key] += count
         if count != step.cost.macs:
-            reason = rule.reason if rule else NO_RULE.format(op=step.operator.op)
+            reason = reason_for(step.call, step.operator.op)
             self.terms[reason].append(count - step.cost.macs)
 
     def rows(self, measured: Mapping[Key, int]) -> tuple[Row, ...]:

@@ -13,6 +13,7 @@ from profiler.aten.convolution import geometry
 from profiler.crosscheck.result import PeerRule
 
 NO_RULE = "fvcore has no rule for {op}: it counts 0"
+WORD_PADDING = 'fvcore has no rule for a convolution whose padding is a word ("same", "valid"): it counts 0'
 
 
 def _convolution(call: Call) -> int:
@@ -112,6 +113,16 @@ def rule_for(call: Call) -> PeerRule | None:
 
     A convolution whose padding is a word ("same", "valid") is traced as an operator that fvcore has no rule for.
     """
-    if call.packet.startswith("aten.conv") and isinstance(call.get("padding"), str):
-        return None
-    return RULES.get(call.packet)
+    return None if _padded_by_word(call) else RULES.get(call.packet)
+
+
+def reason_for(call: Call, op: str) -> str:
+    """Why fvcore's figure for a call differs from the multiply-accumulates."""
+    if _padded_by_word(call):
+        return WORD_PADDING
+    rule = RULES.get(call.packet)
+    return rule.reason if rule else NO_RULE.format(op=op)
+
+
+def _padded_by_word(call: Call) -> bool:
+    return call.packet.startswith("aten.conv") and isinstance(call.get("padding"), str)

@@ -10,7 +10,8 @@ because constructors can be called with the file's arguments and instances can c
 """
 
 import inspect
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -33,6 +34,10 @@ FUNCTIONS = {
     Global("torch.nn.functional", "gelu"),
     Global("torch.nn.functional", "relu"),
     Global("torch", "relu"),
+    *(
+        Global("torch", str(d).removeprefix("torch."))
+        for d in (torch.float32, torch.float16, torch.bfloat16, torch.int64)
+    ),
 }
 _HOOKS = ("_backward_hooks", "_backward_pre_hooks", "_forward_hooks", "_forward_pre_hooks")
 MOST_NESTING = 200
@@ -169,7 +174,7 @@ def storage_bytes(tree: Any) -> dict[str, int]:  # noqa: ANN401  # a pickle's tr
 
 
 def check_module(tree: Any, source: str) -> None:  # noqa: ANN401  # a pickle's tree
-    """Check a pickled module by the rules above.
+    """Check a pickled module, or containers of tensors, by the rules above.
 
     Raises:
         RefusedError: naming the attribute or the value that breaks them.
@@ -218,17 +223,31 @@ def _checked_instance(instance: Instance, source: str) -> list[Any]:
 def _fresh_attributes(kind: Global) -> frozenset[str]:
     """Attributes of a newly made instance of a stock class; none where it cannot be made from ones alone."""
     made = stock_classes()[kind]
+    if issubclass(made, nn.RNNBase | nn.RNNCellBase):
+        return frozenset(vars(_bare(made, 1, 1)))
     required = [
         p
         for p in inspect.signature(made.__init__).parameters.values()
         if p.name != "self" and p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
     ]
     try:
-        with torch.device("meta"):
-            return frozenset(vars(made(*[_argument(p.name) for p in required])))
+        return frozenset(vars(_bare(made, *[_argument(p.name) for p in required])))
     except Exception:  # noqa: BLE001  # a class that cannot be made this way is simply not on the list
         return frozenset()
 
 
-def _argument(name: str) -> Any:  # noqa: ANN401  # what constructors take
-    return {"unflattened_size": (1,), "encoder_layer": nn.Identity(), "decoder_layer": nn.Identity()}.get(name, 1)
+def _bare(made: type[nn.Module], *args: Any) -> nn.Module:  # noqa: ANN401  # what constructors take
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice about arguments that only stand in here
+        return made(*args)
+
+
+_ARGUMENTS: dict[str, Callable[[], Any]] = {
+    "unflattened_size": lambda: (1,),
+    "encoder_layer": lambda: _bare(nn.TransformerEncoderLayer, 1, 1),
+    "decoder_layer": lambda: _bare(nn.TransformerDecoderLayer, 1, 1),
+}
+
+
+def _argument(name: str) -> Any:  # noqa: ANN401  # as above
+    return _ARGUMENTS.get(name, lambda: 1)()

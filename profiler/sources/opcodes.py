@@ -95,7 +95,10 @@ class _Machine:
 
     def _callable(self, value: object) -> Global:
         if not isinstance(value, Global):
-            raise RefusedError(f"{self.source}: the pickle calls something that it computed itself; refused")
+            asked = ", ".join(map(str, self.names))
+            raise RefusedError(
+                f"{self.source}: the pickle calls something that it computed itself from {asked}; refused"
+            )
         return value
 
     def build(self, _argument: object) -> None:

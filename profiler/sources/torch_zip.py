@@ -35,8 +35,8 @@ def open_torch_zip(path: Path, *, trust: bool = False) -> OpenedModel:
         raise RefusedError(_refusal(path, unknown))
     if unknown or (isinstance(tree, Instance) and trust):
         return _opened(path, _loaders.load_trusted(path))
+    check_module(tree, str(path))
     if isinstance(tree, Instance):
-        check_module(tree, str(path))
         classes = [stock_classes()[n] for n in names if n in stock_classes()]
         return _opened(path, _loaders.load_stock_module(path, classes))
     return OpenedModel(str(path), "weights", tensors=tensors_in(tree, str(path)), path=path)
