@@ -13,10 +13,12 @@ from torch import nn
 
 from profiler.aten.call import tensors_of
 from profiler.errors import UsageError
+from profiler.memory import Memory, storage_key
 from profiler.modules import module_tree
 from profiler.profile import Layer, Profile, Shape, Totals
 from profiler.receptive.summary import summarize
-from profiler.walk import Memory, Step, stand_in, storage_key, walk
+from profiler.step import Step
+from profiler.walk import stand_in, walk
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from profiler.memory import storage_key
 from profiler.profile import Layer, ModuleSum
 
 
@@ -44,4 +45,4 @@ def module_tree(model: nn.Module, layers: Iterable[Layer]) -> ModuleSum:
 
 
 def _unique(parameters: Iterable[nn.Parameter]) -> Iterable[torch.Tensor]:
-    return {p.untyped_storage()._cdata: p for p in parameters}.values()  # noqa: SLF001  # meta has no data_ptr
+    return {storage_key(p): p for p in parameters}.values()

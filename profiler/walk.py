@@ -6,10 +6,8 @@ tensors on the meta device as they arrive, so that nothing is computed and the u
 written to. Integers and booleans keep their values: models branch on masks, positions and lengths.
 """
 
-import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,10 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from profiler.aten import find
-from profiler.aten.call import NO_COST, Call, Cost, Operator, argument_names, tensors_of
+from profiler.aten.call import NO_COST, Call, Operator, argument_names, tensors_of
 from profiler.errors import FormulaError, ModelError, NetgaugeError
+from profiler.memory import Memory, storage_key
 from profiler.receptive.field import TensorField
 from profiler.receptive.rules import output_fields
+from profiler.step import ModuleCall, Step, Visitor
 
 # Integer tensors larger than this carry data, not structure; their values are not kept.
 MOST_KEPT_VALUES = 1 << 24
@@ -37,66 +37,6 @@ _CREATORS = frozenset(
         *("new_zeros", "new_ones", "new_full", "tril_indices", "triu_indices", "scalar_tensor"),
     )
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ModuleCall:
-    """One call of a module: its path from the root, its class, and how often it had been called before."""
-
-    name: str
-    type: str
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One operator call.
-
-    Attributes:
-        call: the call, its tensors without storage.
-        operator: its entry in the table, None where it has none.
-        cost: by the formula; zero for free and unknown operators.
-        module: the innermost module it ran in.
-        inputs: sizes of the tensors that went in and depend on the model's inputs: no parameters, no buffers.
-        parameters: the model's parameters that were used here for the first time.
-        fields: receptive field of each output, None where the input does not reach it.
-    """
-
-    call: Call
-    operator: Operator | None
-    cost: Cost
-    module: ModuleCall
-    inputs: tuple[tuple[int, ...], ...]
-    parameters: tuple[torch.Tensor, ...]
-    fields: tuple[TensorField | None, ...]
-
-
-@dataclass(slots=True)
-class Memory:
-    """Bytes of the tensors alive, parameters left out."""
-
-    live: int = 0
-    peak: int = 0
-    total: int = 0
-
-    def allocate(self, storage: torch.UntypedStorage) -> None:
-        """Count a storage until its last tensor goes."""
-        size = storage.nbytes()
-        self.live += size
-        self.total += size
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._free, size).atexit = False
-
-    def _free(self, size: int) -> None:
-        self.live -= size
-
-
-Visitor = Callable[[Step], None]
-
-
-def storage_key(tensor: torch.Tensor) -> int:
-    """Which storage a tensor's elements lie in: the same for views and tied parameters."""
-    return int(tensor.untyped_storage()._cdata)  # noqa: SLF001  # data_ptr() is 0 for every meta tensor
 
 
 class _Walk(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves its hook untyped

@@ -23,7 +23,8 @@ from profiler.crosscheck.result import Crosscheck, Row, Term
 from profiler.environment import available_memory
 from profiler.errors import NetgaugeError
 from profiler.profile import Profile
-from profiler.walk import Step, stand_in, walk
+from profiler.step import Step
+from profiler.walk import stand_in, walk
 
 PEER = "fvcore"
 Key = tuple[str, str]  # module path, fvcore's operator name

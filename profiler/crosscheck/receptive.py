@@ -21,9 +21,11 @@ from profiler.aten import find
 from profiler.aten.call import Call, tensors_of
 from profiler.aten.elementwise import reduced_axes
 from profiler.errors import ModelError
+from profiler.memory import storage_key
 from profiler.receptive.field import TensorField
 from profiler.receptive.view import NOTHING, Span
-from profiler.walk import Step, input_axes, stand_in, storage_key, walk
+from profiler.step import Step
+from profiler.walk import input_axes, stand_in, walk
 
 BATCH = 64
 

@@ -1,0 +1,44 @@
+"""What the walk shows of each operator call."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from profiler.aten.call import Call, Cost, Operator
+from profiler.receptive.field import TensorField
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleCall:
+    """One call of a module: its path from the root, its class, and how often it had been called before."""
+
+    name: str
+    type: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One operator call.
+
+    Attributes:
+        call: the call, its tensors without storage.
+        operator: its entry in the table, None where it has none.
+        cost: by the formula; zero for free and unknown operators.
+        module: the innermost module it ran in.
+        inputs: sizes of the tensors that went in and depend on the model's inputs: no parameters, no buffers.
+        parameters: the model's parameters that were used here for the first time.
+        fields: receptive field of each output, None where the input does not reach it.
+    """
+
+    call: Call
+    operator: Operator | None
+    cost: Cost
+    module: ModuleCall
+    inputs: tuple[tuple[int, ...], ...]
+    parameters: tuple[torch.Tensor, ...]
+    fields: tuple[TensorField | None, ...]
+
+
+Visitor = Callable[[Step], None]
