@@ -102,7 +102,8 @@ class TensorField:
         """The field with one axis' atoms replaced."""
         layout = list(self.layout)
         layout[axis] = atoms
-        return replace(self, layout=tuple(layout))
+        gone = self.uids([axis]) & self.uneven
+        return replace(self, layout=tuple(layout), uneven=self.uneven - gone | {a.uid for a in atoms if gone})
 
     def moved(self, axis: int, window: IndexMap, outputs: int) -> "TensorField":
         """A window moves along one axis."""

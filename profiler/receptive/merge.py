@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from profiler.receptive.field import Atom, TensorField, new_atom
+from profiler.receptive.field import Atom, TensorField, new_atom, projected
 from profiler.receptive.reshape import expanded_to, reshaped
 from profiler.receptive.view import AxisView, Span
 
@@ -45,35 +45,24 @@ def concatenated(fields: Sequence[TensorField], axis: int, shape: tuple[int, ...
 
 def _end_to_end(fields: Sequence[TensorField], axis: int, fresh: Atom) -> TensorField:
     """Concatenation along an axis that views move along: their spans follow each other."""
-    first = fields[0]
-    parts = [first, *(_aligned_except(first, f, axis) for f in fields[1:])]
-    lengths = [f.shape[axis] for f in parts]
+    first = fused(fields[0], axis)
+    parts = [first, *(_aligned_except(first, fused(f, axis), axis) for f in fields[1:])]
+    own = [f.layout[axis][0] for f in parts]
 
     def joined(views: Sequence[AxisView]) -> AxisView:
-        others = {v.atoms for v, f in zip(views, parts, strict=True) if not f.uids([axis]) & set(v.atoms)}
-        moving = [v.atoms == tuple(a.uid for a in f.layout[axis]) for v, f in zip(views, parts, strict=True)]
-        if len(others) == 1 and not any(moving):
-            return views[0].replace(
-                span=_union_all([v.span for v in views]), lattice=None, exact=all(v.exact for v in views)
-            )
-        simple = all(m or not v.atoms for m, v in zip(moving, views, strict=True))
-        if not simple:
-            low = min(int(v.span.first.min()) for v in views)
-            high = max(int(v.span.last.max()) for v in views)
-            return views[0].replace(atoms=(), span=Span(np.array([low]), np.array([high])), lattice=None, exact=False)
-        spans = [
-            v.span if m else Span(np.repeat(v.span.first, n), np.repeat(v.span.last, n))
-            for v, m, n in zip(views, moving, lengths, strict=True)
-        ]
-        whole = Span(np.concatenate([s.first for s in spans]), np.concatenate([s.last for s in spans]))
-        return views[0].replace(
-            atoms=(fresh.uid,),
-            span=whole,
-            lattice=None,
-            exact=all(v.exact for v in views),
-            mixed=any(v.mixed for v in views),
-            known=all(v.known for v in views),
-        )
+        result = views[0]
+        if all(v.atoms in ((), (atom.uid,)) for v, atom in zip(views, own, strict=True)):
+            spans = [v.span.broadcast((atom.size,)) for v, atom in zip(views, own, strict=True)]
+            result = result.replace(atoms=(fresh.uid,), span=Span.concatenate(spans), lattice=None)
+        elif any(atom.uid in v.atoms for v, atom in zip(views, own, strict=True)):
+            return _hull(views)
+        else:
+            for view in views[1:]:
+                result = _union(result, view, first)
+            same = all(v.atoms == views[0].atoms and v.span == views[0].span for v in views)
+            return result.replace(exact=result.exact and same)
+        flags = {name: [getattr(v, name) for v in views] for name in ("exact", "mixed", "known")}
+        return result.replace(exact=all(flags["exact"]), mixed=any(flags["mixed"]), known=all(flags["known"]))
 
     result = first.with_axis(axis, (fresh,))
     return replace(
@@ -84,11 +73,29 @@ def _end_to_end(fields: Sequence[TensorField], axis: int, fresh: Atom) -> Tensor
     )
 
 
-def _union_all(spans: Sequence[Span]) -> Span:
-    total = spans[0]
-    for span in spans[1:]:
-        total = total.union(span)
-    return total
+def _hull(views: Sequence[AxisView]) -> AxisView:
+    """The one interval that holds all that any of the views sees."""
+    low = min(int(v.span.first.min()) for v in views)
+    high = max(int(v.span.last.max()) for v in views)
+    mixed, known = any(v.mixed for v in views), all(v.known for v in views)
+    return AxisView((), Span(np.array([low]), np.array([high])), None, exact=False, mixed=mixed, known=known)
+
+
+def fused(field: TensorField, axis: int) -> TensorField:
+    """The field with one axis' atoms joined into one."""
+    old = [a.uid for a in field.layout[axis]]
+    if len(old) == 1:
+        return field
+    fresh, sizes = new_atom(field.shape[axis]), field.sizes()
+
+    def change(view: AxisView) -> AxisView:
+        if not set(old) & set(view.atoms):
+            return view
+        if set(view.atoms) <= set(old):
+            return view.replace(atoms=(fresh.uid,), span=_spread_over(view, old, sizes).reshape((-1,)), lattice=None)
+        return projected(view, set(old), sizes).replace(exact=False)
+
+    return field.with_views(change).with_axis(axis, (fresh,))
 
 
 def _aligned_except(a: TensorField, b: TensorField, axis: int) -> TensorField:
@@ -107,7 +114,7 @@ def _aligned(a: TensorField, b: TensorField) -> tuple[TensorField, TensorField]:
         a, b = _refined(a, b)
     names = {y.uid: x.uid for p, q in zip(a.layout, b.layout, strict=True) for x, y in zip(p, q, strict=True)}
     b = b.with_views(lambda v: v.replace(atoms=tuple(names[u] for u in v.atoms)))
-    return a, replace(b, layout=a.layout, uneven=frozenset(names[u] for u in b.uneven))
+    return a, replace(b, layout=a.layout, uneven=frozenset(names[u] for u in b.uneven if u in names))
 
 
 def _refined(a: TensorField, b: TensorField) -> tuple[TensorField, TensorField]:
@@ -143,9 +150,7 @@ def _union(a: AxisView, b: AxisView, field: TensorField) -> AxisView:
         return AxisView(a.atoms, a.span.union(b.span), lattice, exact, mixed, known)
     size = prod(n for uid, n in field.sizes().items() if uid in {*a.atoms, *b.atoms})
     if size > MOST_POSITIONS:
-        low = min(int(v.span.first.min()) for v in (a, b))
-        high = max(int(v.span.last.max()) for v in (a, b))
-        return AxisView((), Span(np.array([low]), np.array([high])), None, exact=False, mixed=mixed, known=known)
+        return _hull((a, b))
     order = [x.uid for axis in field.layout for x in axis if x.uid in {*a.atoms, *b.atoms}]
     sizes = field.sizes()
     spans = [_spread_over(v, order, sizes) for v in (a, b)]

@@ -8,6 +8,7 @@ Two descriptions are carried side by side:
   Networks", Distill 2019), with one pattern entry per phase where upsampling makes positions differ.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd, lcm
@@ -54,6 +55,15 @@ class Span:
     def reshape(self, shape: tuple[int, ...]) -> "Span":
         """The same positions under another shape."""
         return Span(self.first.reshape(shape), self.last.reshape(shape))
+
+    def broadcast(self, shape: tuple[int, ...]) -> "Span":
+        """The same repeated to a shape."""
+        return Span(np.broadcast_to(self.first, shape), np.broadcast_to(self.last, shape))
+
+    @classmethod
+    def concatenate(cls, spans: Sequence["Span"]) -> "Span":
+        """One after the other."""
+        return cls(np.concatenate([s.first for s in spans]), np.concatenate([s.last for s in spans]))
 
     def running(self, *, backwards: bool = False) -> "Span":
         """What each position and all before it see; `backwards`: it and all after it."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from profiler.aten.call import Call, tensors_of
 from profiler.aten.elementwise import reduced_axes
+from profiler.formulas.dense import einsum_sizes
 from profiler.receptive.field import TensorField
 from profiler.receptive.merge import merged
 from profiler.receptive.reshape import expanded_to, reshaped
@@ -31,6 +32,24 @@ def _matmul(call: Call, fields: Fields) -> Sequence[TensorField | None]:
         parts.append(left.reduced([operands[0].dim() - 1], keep=True))
     if right is not None:
         parts.append(right.reduced([operands[1].dim() - 2], keep=True))
+    return [merged(parts, call.out)]
+
+
+def _einsum(call: Call, fields: Fields) -> Sequence[TensorField | None]:
+    """Each operand's axes that the result lacks are joined; the rest take the result's order."""
+    tensors = call["tensors"]
+    terms, out, _ = einsum_sizes(call["equation"], [tuple(t.shape) for t in tensors])
+    parts = []
+    for term, field in zip(terms, map(fields, tensors), strict=True):
+        if field is None:
+            continue
+        if len(set(term)) < len(term):  # a diagonal
+            return [TensorField.unknown(call.out, field.extent)]
+        kept = [label for label in term if label in out]
+        rest = field.reduced([n for n, label in enumerate(term) if label not in out], keep=False)
+        rest = rest.permuted([kept.index(label) for label in out if label in kept])
+        sizes = iter(rest.shape)
+        parts.append(reshaped(rest, tuple(next(sizes) if label in kept else 1 for label in out)))
     return [merged(parts, call.out)]
 
 
@@ -88,6 +107,7 @@ def _softmax(call: Call, field: TensorField) -> TensorField:
 TABLE: dict[str, Rule] = {
     "aten.linear": unary(_linear),
     **{f"aten.{name}": _matmul for name in ("matmul", "mm", "bmm", "addmm", "baddbmm")},
+    "aten.einsum": _einsum,
     "aten.scaled_dot_product_attention": _attention,
     **{f"aten.{name}": _recurrence for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
     "aten.cumsum": unary(_cumulative),

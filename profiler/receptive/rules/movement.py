@@ -114,7 +114,19 @@ def _shuffle(call: Call, field: TensorField) -> TensorField:
     return reshaped(field.permuted(order), call.out)
 
 
+# Operators that take no more than size and type from a tensor: what they make depends on no input.
+_CONSTANTS = (
+    *("new_empty", "new_zeros", "new_ones", "new_full", "empty_like", "zeros_like", "ones_like", "full_like"),
+    *("rand_like", "randn_like"),
+)
+
+
+def _constant(call: Call, _fields: Fields) -> Sequence[TensorField | None]:
+    return [None] * len(call.outputs)
+
+
 TABLE: dict[str, Rule] = {
+    **{f"aten.{name}": _constant for name in _CONSTANTS},
     **{f"aten.{name}": unary(_permute) for name in ("permute", "transpose", "t", "numpy_T", "swapaxes")},
     **{f"aten.{name}": unary(_reshape) for name in ("view", "_unsafe_view", "reshape", "flatten", "unflatten")},
     **{f"aten.{name}": unary(_reshape) for name in ("squeeze", "unsqueeze", "view_as", "reshape_as", "ravel")},
