@@ -98,7 +98,8 @@ def _recurrence(call: Call) -> Any:  # noqa: ANN401  # output and states
 def _interpolated(call: Call) -> torch.Tensor:
     """In double precision: a weight that is zero by the formula comes out as a rounding error, far below any other."""
     out = call.func(call.args[0].double(), *call.args[1:], **call.kwargs)
-    return (out.abs() > ROUNDING).to(torch.float32)
+    reached: torch.Tensor = (out.abs() > ROUNDING).to(torch.float32)
+    return reached
 
 
 _STRUCTURE: dict[str, Callable[[Call], Any]] = {

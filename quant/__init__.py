@@ -1,0 +1,39 @@
+"""What int8 does to a network: calibrate, place, round, measure what it cost in accuracy and won in latency, explain.
+
+    from quant import quantize
+    result = quantize("model.onnx", calibration="calibration.npz", evaluation="evaluation.npz", output="m.int8.onnx")
+    print(result.metrics["accuracy"].drop, result.latency.speedup)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from quant.compare import compare as compare
+    from quant.data import Samples as Samples
+    from quant.data import open_data as open_data
+    from quant.evaluate import evaluate as evaluate
+    from quant.latency import compare_latency as compare_latency
+    from quant.machine import doctor as doctor
+    from quant.pipeline import quantize as quantize
+    from quant.result import Quantization as Quantization
+
+# Where each public name lives. onnxruntime and torch are imported when the first of them is asked for, not before.
+_HOMES = {
+    "Quantization": "quant.result",
+    "Samples": "quant.data",
+    "compare": "quant.compare",
+    "compare_latency": "quant.latency",
+    "doctor": "quant.machine",
+    "evaluate": "quant.evaluate",
+    "open_data": "quant.data",
+    "quantize": "quant.pipeline",
+}
+
+__all__ = ["Quantization", "Samples", "compare", "compare_latency", "doctor", "evaluate", "open_data", "quantize"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  # whatever the name stands for
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

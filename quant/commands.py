@@ -1,0 +1,182 @@
+"""`netgauge quantize`, `compare` and `doctor`: they parse, call and print."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from quant.progress import Progress
+
+_DATA = "an .npz, a built-in set (digits, digits-ink) or FILE.py:function"
+_Decorator = "Callable[[Callable[..., None]], Callable[..., None]]"
+
+
+def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Options that several commands have."""
+    table: dict[str, Any] = {
+        "metric": click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Metric to report; repeat."),
+        "device": click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True),
+        "threads": click.option("--threads", type=click.IntRange(1), default=1, show_default=True),
+        "seed": click.option("--seed", type=int, default=0, show_default=True),
+        "seconds": click.option(
+            "--seconds", type=click.FloatRange(0.1), default=20.0, show_default=True, help="Most time for the timing."
+        ),
+        "report": click.option("--report", metavar="OUT.json", help="Where to write the report as JSON."),
+    }
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for name in reversed(names):
+            command = table[name](command)
+        return command
+
+    return decorate
+
+
+@click.command()
+@click.argument("target", required=False)
+@click.option("--weights", metavar="FILE", help="State dict for a FILE.py:factory target.")
+@click.option("--calibration", metavar="DATA", help=f"Samples to find ranges on: {_DATA}.")
+@click.option("--data", metavar="DATA", help="Labelled samples to measure accuracy on; same forms.")
+@click.option("--output", metavar="OUT.onnx", help="Where to write the int8 model.")
+@click.option("--target", "runtime", type=click.Choice(("auto", "cpu")), default="auto", show_default=True)
+@click.option("--max-drop", type=click.FloatRange(0.0), help="Most accuracy to lose; exit code 1 where more is lost.")
+@_shared("metric", "report", "device", "threads", "seed", "seconds")
+@click.option("--trust", is_flag=True, help="Let code in the file run. Only for files whose maker you trust.")
+@click.pass_context
+def quantize(  # noqa: PLR0913  # one parameter per option
+    context: click.Context,
+    target: str | None,
+    weights: str | None,
+    calibration: str | None,
+    data: str | None,
+    output: str | None,
+    runtime: str,
+    max_drop: float | None,
+    metrics: tuple[str, ...],
+    report: str | None,
+    device: str,
+    threads: int,
+    seed: int,
+    seconds: float,
+    *,
+    trust: bool,
+) -> None:
+    """Make an int8 file of TARGET for ONNX Runtime, and measure what it cost in accuracy and won in latency.
+
+    TARGET is an .onnx file, a .pt with a module of stock classes, FILE.py:factory or package.module:factory. Without
+    TARGET, in a checkout, the reference network models/digits_mobile.py is taken with its data.
+    """
+    from profiler.files import check_writable, write_whole
+    from quant.pipeline import quantize as run
+    from quant.report import json_text, quantization_text
+
+    if target is None:
+        target, weights, calibration, data = _reference_network(context)
+    elif calibration is None:
+        raise click.UsageError(f"--calibration is needed: samples of the model's input, as {_DATA}")
+    stem = Path(target.rpartition(":")[0] if ".py:" in target else target).stem
+    output = output or f"{stem}.int8.onnx"
+    report = report or str(Path(output).with_suffix("").with_suffix(".quantization.json"))
+    for path in (output, report):
+        check_writable(path)
+    with _shown() as progress:
+        result = run(
+            target,
+            calibration,
+            data,
+            output,
+            weights=weights,
+            target="cpu" if runtime == "auto" else runtime,
+            metrics=metrics or None,
+            max_drop=max_drop,
+            device=device,
+            threads=threads,
+            seed=seed,
+            seconds=seconds,
+            trust=trust,
+            progress=progress,
+        )
+    click.echo(quantization_text(result))
+    click.echo(f"wrote {write_whole(report, json_text(result))}")
+    if result.budget is False:
+        context.exit(1)
+
+
+def _reference_network(context: click.Context) -> tuple[str, str, str, str]:
+    root = (context.find_root().obj or {}).get("checkout")
+    if root is None:
+        raise click.UsageError(
+            "name the model to quantize, and samples of its input: netgauge quantize model.onnx --calibration data.npz"
+        )
+    folder = root / "models"
+    return f"{folder / 'digits_mobile.py'}:digits_mobile", str(folder / "digits_mobile.safetensors"), "digits", "digits"
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--data", metavar="DATA", help=f"Labelled samples: {_DATA}.")
+@_shared("metric", "report", "device", "threads", "seed", "seconds")
+def compare(  # noqa: PLR0913  # one parameter per option
+    a: str,
+    b: str,
+    data: str | None,
+    metrics: tuple[str, ...],
+    report: str | None,
+    device: str,
+    threads: int,
+    seed: int,
+    seconds: float,
+) -> None:
+    """Accuracy and latency of two ONNX files, A and B, on the same samples; verdicts speak of B against A."""
+    from profiler.files import check_writable, write_whole
+    from quant.compare import compare as run
+    from quant.report import comparison_text, json_text
+
+    if report:
+        check_writable(report)
+    with _shown() as progress:
+        result = run(
+            a,
+            b,
+            data,
+            metrics=metrics or None,
+            device=device,
+            threads=threads,
+            seed=seed,
+            seconds=seconds,
+            progress=progress,
+        )
+    click.echo(comparison_text(result, (a, b)))
+    if report:
+        click.echo(f"wrote {write_whole(report, json_text(result))}")
+
+
+@click.command()
+@click.option("--format", "style", type=click.Choice(("text", "json")), default="text", show_default=True)
+def doctor(style: str) -> None:
+    """What this machine can do for int8: instructions, ONNX Runtime providers that load, versions."""
+    from quant.machine import doctor as run
+    from quant.report import diagnosis_text, json_text
+
+    diagnosis = run()
+    click.echo(json_text(diagnosis) if style == "json" else diagnosis_text(diagnosis))
+
+
+@contextmanager
+def _shown() -> Iterator[Progress]:
+    """Progress on standard error: a bar on a terminal, nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("starting", total=1.0)
+        yield lambda stage, part: bar.update(task, description=stage, completed=part)

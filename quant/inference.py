@@ -1,0 +1,64 @@
+"""Running a session over samples."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from profiler.errors import DataError
+from quant.progress import silent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from quant.data import Samples
+    from quant.progress import Progress
+    from quant.runtime import RuntimeSession
+
+BATCH = 32
+
+
+def fixed_batch(session: RuntimeSession) -> int | None:
+    """The number of samples that a model wants at a time, None where any number will do."""
+    first = session.input_shapes[0][0] if session.input_shapes and session.input_shapes[0] else None
+    return first if isinstance(first, int) else None
+
+
+def feeds(session: RuntimeSession, samples: Samples) -> Iterator[tuple[dict[str, np.ndarray], int]]:
+    """Batches that fit the model, and how many of each are samples: a last batch is filled up where the size is fixed.
+
+    Raises:
+        DataError: the arrays do not go with the model's inputs.
+    """
+    samples = samples.renamed(session.input_names)
+    size = fixed_batch(session) or BATCH
+    kinds = dict(zip(session.input_names, session.input_types, strict=True))
+    for batch, _ in samples.batches(size):
+        count = len(next(iter(batch.values())))
+        feed = {name: _as_kind(array, kinds[name], f"{samples.name}: {name!r}") for name, array in batch.items()}
+        if fixed_batch(session) and count < size:
+            feed = {name: np.concatenate([x, np.repeat(x[-1:], size - count, axis=0)]) for name, x in feed.items()}
+        yield feed, count
+
+
+def first_output(
+    session: RuntimeSession, samples: Samples, *, stage: str = "running", progress: Progress = silent
+) -> np.ndarray:
+    """The model's first output for every sample, stacked: shape (n, ...)."""
+    parts, done = [], 0
+    for feed, count in feeds(session, samples):
+        parts.append(session.run(feed)[0][:count])
+        done += count
+        progress(stage, done / len(samples))
+    return np.concatenate(parts)
+
+
+def _as_kind(array: np.ndarray, kind: str, what: str) -> np.ndarray:
+    """Floating point in the precision the model wants; integers are never turned into floats, nor floats into integers."""
+    wanted = np.dtype(kind)
+    if array.dtype == wanted:
+        return array
+    if np.issubdtype(array.dtype, np.floating) == np.issubdtype(wanted, np.floating):
+        return array.astype(wanted)
+    raise DataError(f"{what} holds {array.dtype}, the model wants {wanted}")

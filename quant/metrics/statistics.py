@@ -1,0 +1,135 @@
+"""Intervals and tests for two models on the same samples.
+
+In a paired comparison only the discordant samples speak: `b` of n that only the first model gets right, `c` that only
+the second does.
+"""
+
+from __future__ import annotations
+
+from math import comb, sqrt
+from statistics import NormalDist
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CONFIDENCE = 0.95
+RESAMPLES = 4000
+
+
+class Interval(NamedTuple):
+    """A confidence interval."""
+
+    low: float
+    high: float
+
+
+def tango_interval(b: int, c: int, n: int, confidence: float = CONFIDENCE) -> Interval:
+    """Score interval for a difference of paired proportions, (b - c) / n.
+
+    The differences that a score test does not reject. With few or no discordant pairs it keeps a width, where Wald's
+    interval and a bootstrap shrink to nothing. T. Tango, "Equivalence test and confidence interval for the difference
+    in proportions for the paired-sample design", Statistics in Medicine 17 (1998) 891-908.
+
+    Args:
+        b: samples that only the first model gets right.
+        c: samples that only the second model gets right.
+        n: all samples.
+        confidence: nominal coverage.
+
+    Raises:
+        ValueError: counts that cannot be.
+    """
+    if n < 1 or min(b, c) < 0 or b + c > n:
+        raise ValueError(f"{b} and {c} discordant pairs among {n} cannot be")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    estimate = (b - c) / n
+
+    def score(difference: float) -> float:
+        """How many standard errors the counts lie above what `difference` would give."""
+        linear = -b - c + (2 * n - b + c) * difference
+        constant = -c * difference * (1 - difference)
+        q21 = (sqrt(max(linear**2 - 8 * n * constant, 0.0)) - linear) / (4 * n)
+        variance = n * (2 * q21 + difference * (1 - difference))
+        surplus = b - c - n * difference
+        return surplus / sqrt(variance) if variance > 0 else float(np.copysign(np.inf, surplus)) if surplus else 0.0
+
+    low = _crossing(lambda d: score(d) > z, -1.0, estimate)
+    high = _crossing(lambda d: score(d) >= -z, estimate, 1.0)
+    return Interval(low, high)
+
+
+def _crossing(holds: Callable[[float], bool], left: float, right: float) -> float:
+    """Where a condition that holds on the left stops to hold, by bisection."""
+    for _ in range(100):
+        middle = (left + right) / 2
+        if holds(middle):
+            left = middle
+        else:
+            right = middle
+    return (left + right) / 2
+
+
+def mcnemar_exact(b: int, c: int) -> float:
+    """Two-sided exact p-value for "both are right equally often": a binomial test of b among b + c at one half."""
+    trials = b + c
+    tail = sum(comb(trials, k) for k in range(min(b, c) + 1))
+    return min(1.0, float(2 * tail / 2**trials))
+
+
+def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> Interval:
+    """Score interval for one proportion (Wilson 1927)."""
+    z2 = NormalDist().inv_cdf(0.5 + confidence / 2) ** 2
+    centre = (successes + z2 / 2) / (n + z2)
+    half = sqrt(z2 * (successes * (n - successes) / n + z2 / 4)) / (n + z2)
+    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+
+def mean_interval(values: np.ndarray, seed: int, confidence: float = CONFIDENCE) -> Interval:
+    """Percentile bootstrap of a mean, in blocks so that memory stays bounded.
+
+    Args:
+        values: one number per sample, shape (n,).
+        seed: of the resampling.
+        confidence: nominal coverage.
+    """
+    generator = np.random.default_rng(seed)
+    n = len(values)
+    rows = max(1, min(RESAMPLES, 4_000_000 // n))
+    means = [
+        values[generator.integers(0, n, (min(rows, RESAMPLES - done), n))].mean(axis=1)
+        for done in range(0, RESAMPLES, rows)
+    ]
+    return percentile_interval(np.concatenate(means), confidence)
+
+
+def percentile_interval(resampled: np.ndarray, confidence: float = CONFIDENCE) -> Interval:
+    """The middle part of a bootstrap distribution."""
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(resampled, [tail, 1 - tail])
+    return Interval(float(low), float(high))
+
+
+def minimum_detectable_drop(n: int, confidence: float = CONFIDENCE) -> float:
+    """The smallest accuracy drop that n paired samples could show, if no sample spoke for the second model."""
+    for b in range(1, n + 1):
+        if tango_interval(b, 0, n, confidence).low > 0:
+            return b / n
+    return 1.0
+
+
+def verdict(interval: Interval | None, limit: float) -> str:
+    """What an interval of a drop allows to say.
+
+    "lost" or "gained" where it excludes zero, however small the difference; else "within LIMIT" where it lies inside
+    the limit on both sides; else "cannot tell".
+    """
+    if interval is None:
+        return ""
+    if interval.low > 0:
+        return "lost"
+    if interval.high < 0:
+        return "gained"
+    return f"within {limit:g}" if -limit <= interval.low and interval.high <= limit else "cannot tell"

@@ -1,0 +1,88 @@
+"""The float model that everything is compared with: any target as an ONNX graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from profiler.errors import ModelError
+from profiler.sources import OpenedModel, open_model
+
+if TYPE_CHECKING:
+    import onnx
+
+    from quant.data import Samples
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A float model as ONNX.
+
+    Attributes:
+        model: the graph.
+        name: what the user called it.
+        notes: what was assumed or could not be kept, in sentences.
+    """
+
+    model: ir.Model
+    name: str
+    notes: tuple[str, ...] = ()
+
+
+def float_reference(
+    target: str | Path | nn.Module | OpenedModel | onnx.ModelProto,
+    samples: Samples,
+    *,
+    weights: str | Path | None = None,
+    trust: bool = False,
+) -> Reference:
+    """Open a target and bring it to ONNX.
+
+    Args:
+        target: whatever `profiler.open_model` opens, a module, or an ONNX graph.
+        samples: examples of the model's inputs; a module is exported with the first two.
+        weights: a state dict for a factory.
+        trust: let code in the file run.
+
+    Raises:
+        ModelError: it cannot be opened or exported, or has no architecture.
+        RefusedError: opening it would run code.
+    """
+    if isinstance(target, nn.Module):
+        return _exported(target, type(target).__name__, samples)
+    if not isinstance(target, str | Path | OpenedModel):
+        return Reference(ir.serde.deserialize_model(target), target.graph.name or "model")
+    opened = target if isinstance(target, OpenedModel) else open_model(target, weights=weights, trust=trust)
+    if opened.module is not None:
+        return _exported(opened.module, opened.target, samples)
+    if opened.graph is not None:
+        return Reference(_with_its_weights(opened), opened.target)
+    raise ModelError(
+        f"{opened.target}: holds tensors without an architecture; name it as FILE.py:factory and pass this file as "
+        "--weights"
+    )
+
+
+def _exported(module: nn.Module, name: str, samples: Samples) -> Reference:
+    from quant.export import export_onnx
+
+    examples = tuple(torch.from_numpy(array[:2].copy()) for array in samples.inputs.values())
+    names = None if list(samples.inputs) == ["x"] else list(samples.inputs)
+    exported = export_onnx(module, examples, input_names=names)
+    return Reference(exported.model, name, exported.notes)
+
+
+def _with_its_weights(opened: OpenedModel) -> ir.Model:
+    outside = [t.name for t in _external(opened.graph)] if opened.graph is not None else []
+    if outside:
+        raise ModelError(f"{opened.target}: keeps {len(outside)} tensors in other files; save it as one file first")
+    return ir.serde.deserialize_model(opened.graph)  # type: ignore[arg-type]  # an ONNX target has its graph
+
+
+def _external(graph: onnx.ModelProto) -> list[Any]:
+    return [t for t in graph.graph.initializer if t.data_location == t.EXTERNAL]

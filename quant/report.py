@@ -1,0 +1,160 @@
+"""Views of results: text for a terminal, and JSON. They show; they never compute."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tabulate import tabulate
+
+from profiler.report import units
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from quant.latency.result import LatencyComparison
+    from quant.machine import Diagnosis
+    from quant.metrics import Comparison, MetricResult
+    from quant.result import ModelComparison, NodeRow, Quantization
+
+MOST_REASONS = 12
+
+
+class _Result(Protocol):
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+def json_text(result: _Result) -> str:
+    """A result as JSON; infinite and undefined numbers become null, which JSON lacks words for."""
+    return json.dumps(_plain(result.to_dict()), indent=2, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401  # any JSON value
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):  # noqa: PLR0124  # NaN
+        return None
+    return value
+
+
+def quantization_text(result: Quantization) -> str:
+    """What int8 cost and won, and what stayed float and why."""
+    lines = [*metric_lines(result.comparison, ("float", "int8")), ""]
+    before, after = result.file_bytes["float"], result.file_bytes["int8"]
+    lines.append(f"file      {units.size_of(before)} -> {units.size_of(after)} ({before / after:.2f}x smaller)")
+    lines += latency_lines(result.latency, ("float", "int8"))
+    lines += ["", *node_lines(result.nodes, result.placement), ""]
+    lines += [f"note: {note}" for note in result.notes]
+    if result.budget is not None:
+        lines.append("budget: the drop is bounded by it" if result.budget else "budget: MISSED, more may be lost")
+    for path in (result.output, result.reference):
+        if path is not None:
+            lines.append(f"wrote {path}")
+    return "\n".join(lines)
+
+
+def comparison_text(result: ModelComparison, names: tuple[str, str]) -> str:
+    """Two models side by side."""
+    lines = [f"a: {names[0]}", f"b: {names[1]}", ""]
+    if result.comparison is not None:
+        lines += [*metric_lines(result.comparison, ("a", "b")), ""]
+    return "\n".join([*lines, *latency_lines(result.latency, ("a", "b"))])
+
+
+def metric_lines(comparison: Comparison, names: tuple[str, str]) -> list[str]:
+    """The table of metrics, the confusion matrices, and what was assumed."""
+    headers = ("metric", *names, "drop", "95% interval of the drop", "verdict", "n")
+    rows = [_metric_row(metric) for metric in comparison.metrics.values()]
+    table = tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=_metric_alignment(headers))
+    lines = table.splitlines()
+    matrices = comparison.confusion
+    if matrices is not None and len(matrices[0]) <= 20:
+        lines += ["", f"confusion matrix, rows: truth, columns: prediction; {names[0]} left, {names[1]} right"]
+        lines += _side_by_side(*matrices)
+    return [*lines, *(f"note: {note}" for note in comparison.notes)]
+
+
+def _metric_alignment(headers: Sequence[str]) -> tuple[str, ...]:
+    return tuple("left" if h in ("metric", "verdict") else "right" for h in headers)
+
+
+def _metric_row(metric: MetricResult) -> tuple[str, ...]:
+    def number(value: float | None, *, sign: bool = False) -> str:
+        return "" if value is None else f"{value:+.4f}" if sign else f"{value:.4f}"
+
+    low, high = metric.interval if metric.interval is not None else (None, None)
+    interval = "" if low is None else f"[{number(low, sign=True)}, {number(high, sign=True)}]"
+    return (
+        metric.name,
+        number(metric.float),
+        number(metric.int8),
+        number(metric.drop, sign=True),
+        interval,
+        metric.verdict or "",
+        str(metric.n),
+    )
+
+
+def _side_by_side(first: Any, second: Any) -> list[str]:  # noqa: ANN401  # two square arrays of counts
+    width = max(len(str(int(first.max()))), len(str(int(second.max())))) + 1
+    return [
+        "  " + "".join(f"{int(n):>{width}}" for n in left) + "    |" + "".join(f"{int(n):>{width}}" for n in right)
+        for left, right in zip(first, second, strict=True)
+    ]
+
+
+def latency_lines(latency: LatencyComparison, names: tuple[str, str]) -> list[str]:
+    """Both medians, the speed-up with its interval and the noise floor, and warnings."""
+    low, high = latency.interval
+    settings = latency.settings
+    where = f"{settings.get('device')}, {settings.get('threads')} thread(s), {latency.pairs} interleaved pairs"
+    noise = f"a model against itself differs by up to {latency.noise_floor.fraction:.1%}"
+    return [
+        f"latency   {names[0]} {latency.a_ms:.3f} ms, {names[1]} {latency.b_ms:.3f} ms ({where})",
+        f"speed-up  {latency.speedup:.3f} [{low:.3f}, {high:.3f}] {latency.verdict}; {noise}",
+        *(f"warning: {warning}" for warning in latency.warnings),
+    ]
+
+
+def node_lines(nodes: Iterable[NodeRow], placement: str) -> list[str]:
+    """How many nodes run as int8, and why the others do not."""
+    nodes = list(nodes)
+    kernels = Counter(row.kernel for row in nodes)
+    lines = [f"nodes     {kernels['int8']} int8, {kernels['float']} float; placement: {placement}"]
+    floats = [row for row in nodes if row.kernel != "int8"]
+    reasons: dict[tuple[str, str], list[NodeRow]] = {}
+    for row in floats:
+        reasons.setdefault((row.op, row.reason), []).append(row)
+    for (op, reason), rows in list(reasons.items())[:MOST_REASONS]:
+        layers = ", ".join(dict.fromkeys(units.printable(r.layer or r.name) for r in rows[:3]))
+        more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+        lines.append(f"  float: {op} x{len(rows)} ({layers}{more}): {reason}")
+    if len(reasons) > MOST_REASONS:
+        lines.append(f"  ... and {len(reasons) - MOST_REASONS} more reasons; the JSON report lists every node")
+    return lines
+
+
+def diagnosis_text(diagnosis: Diagnosis) -> str:
+    """What this machine can do for int8."""
+    machine = diagnosis.machine
+    lines = [f"{machine.cpu.model}, {machine.os}", "", "int8 instructions"]
+    lines += [f"  {'yes' if p.present else 'no ':3}  {p.name}: {p.meaning}" for p in diagnosis.int8_paths]
+    lines += [f"  {diagnosis.advice}", "", "ONNX Runtime providers"]
+    lines += [f"  {_state(p)}" for p in diagnosis.providers] or ["  none"]
+    lines += ["", "versions", *_versions(machine.versions)]
+    lines += [f"problem: {problem}" for problem in diagnosis.problems]
+    lines += [f"warning: {warning}" for warning in machine.warnings()]
+    return "\n".join(lines)
+
+
+def _state(provider: Any) -> str:  # noqa: ANN401  # quant.providers.ProviderState
+    if provider.loads:
+        return f"{provider.name}: loads"
+    return f"{provider.name}: does not load: {provider.reason}"
+
+
+def _versions(versions: Mapping[str, str | None]) -> list[str]:
+    return [f"  {name} {version or 'not installed'}" for name, version in versions.items()]

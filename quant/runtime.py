@@ -1,0 +1,300 @@
+"""ONNX Runtime, in the one place that imports it: sessions with every setting stated, and errors in one clear line.
+
+Left to its defaults ONNX Runtime prints to the terminal, spins its threads between runs (which spoils the timing of
+whatever runs next) and quietly falls back to the CPU where a provider does not load. A session opened here does none of
+these.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import io
+import json
+import shutil
+import sys
+import tempfile
+import weakref
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from profiler.errors import DataError, ModelError, UnavailableError, UsageError
+from quant import _runtime_errors, providers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from types import ModuleType
+
+    import numpy as np
+    from onnxruntime import InferenceSession, SessionOptions
+
+    from quant.providers import ProviderState
+
+_T = TypeVar("_T")
+Level = Literal["all", "extended", "basic", "disabled"]
+
+# Device -> the provider that must load for it, then those that may take the nodes it has no kernel for.
+DEVICES = {
+    "cpu": ("CPUExecutionProvider",),
+    "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
+}
+
+_LEVELS = {
+    "all": "ORT_ENABLE_ALL",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "basic": "ORT_ENABLE_BASIC",
+    "disabled": "ORT_DISABLE_ALL",
+}
+
+# Distributions that all install the module `onnxruntime`: pip lets them overwrite each other's files without a word.
+_DISTRIBUTIONS = (
+    "onnxruntime",
+    *(f"onnxruntime-{kind}" for kind in ("gpu", "directml", "openvino", "qnn", "migraphx", "rocm", "training")),
+)
+
+_FATAL_ONLY = 4  # log severity: what matters arrives as an exception
+
+
+def installed_distributions() -> dict[str, str]:
+    """The installed distributions that provide the module `onnxruntime`, with their versions."""
+    found = {}
+    for name in _DISTRIBUTIONS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def import_onnxruntime() -> ModuleType:
+    """The module `onnxruntime`.
+
+    Raises:
+        UnavailableError: it is not installed, or does not load, or two distributions of it overwrote each other.
+    """
+    found = installed_distributions()
+    if len(found) > 1:
+        raise UnavailableError(
+            f"{' and '.join(found)} are installed together; they share one folder and overwrite each other's files.\n"
+            f"Do pip uninstall {' '.join(found)}, then install one: pip install 'netgauge[cpu]' or 'netgauge[gpu]'."
+        )
+    try:
+        import onnxruntime
+    except ImportError as error:
+        if found:
+            raise UnavailableError(
+                f"ONNX Runtime is installed but does not load: {_runtime_errors.one_line(str(error))}"
+            ) from error
+        raise UnavailableError(
+            "ONNX Runtime is not installed. Install it: pip install 'netgauge[cpu]', or 'netgauge[gpu]' for CUDA."
+        ) from error
+    module: ModuleType = onnxruntime
+    return module
+
+
+def provider_state(name: str) -> ProviderState:
+    """Whether an execution provider works, found out by using it in a child process (some tenths of a second).
+
+    Raises:
+        UnavailableError: see `import_onnxruntime`.
+    """
+    ort = import_onnxruntime()
+    if name in ort.get_available_providers():
+        return providers.probe(name)
+    installed = next(iter(installed_distributions()), "onnxruntime")
+    remedy = f"For an NVIDIA GPU replace it: pip uninstall {installed}, then pip install 'netgauge[gpu]'."
+    if sys.platform == "darwin":
+        remedy = "There is no CUDA on macOS: use the CPU."
+    reason = f"it is no part of {installed} {ort.__version__}"
+    return providers.ProviderState(name, loads=False, reason=reason, remedy=remedy)
+
+
+@dataclass(frozen=True, eq=False)
+class RuntimeSession:
+    """A model loaded into ONNX Runtime.
+
+    Attributes:
+        name: the file's name, or "model" for bytes; used in messages.
+        input_names: in the model's order; the three `input_` tuples run in parallel.
+        input_shapes: an int where a dimension is fixed, its name or None where it is not. Empty for a scalar and for an
+            input of unknown rank: ONNX Runtime does not tell them apart.
+        input_types: NumPy's names ("float32"); ONNX Runtime's ("tensor(bfloat16)") for types that NumPy lacks.
+        output_names: in the model's order.
+        settings: how the session was opened, for reports.
+    """
+
+    name: str
+    input_names: tuple[str, ...]
+    input_shapes: tuple[tuple[int | str | None, ...], ...]
+    input_types: tuple[str, ...]
+    output_names: tuple[str, ...]
+    settings: Mapping[str, object]
+    _session: InferenceSession = field(repr=False)
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Outputs in the order of `output_names`.
+
+        Raises:
+            DataError: an input is missing, unknown, or of another type or shape than the model takes.
+            ModelError: the model failed on inputs that fit.
+        """
+        try:
+            outputs: list[np.ndarray] = self._session.run(None, dict(inputs))
+        except _runtime_errors.exceptions() as error:
+            expected = dict(zip(self.input_names, zip(self.input_shapes, self.input_types, strict=True), strict=True))
+            raise _runtime_errors.explained(self.name, error, inputs, expected) from error
+        return outputs
+
+    def end_profiling(self) -> list[dict[str, Any]]:
+        """The events of a session opened with `profile=True`, in Chrome's trace format; the session records no more."""
+        if not self.settings["profile"]:
+            raise UsageError(f"{self.name}: the session was opened without profile=True")
+        return _trace_events(Path(self._session.end_profiling()).read_text(encoding="utf-8", errors="replace"))
+
+
+def open_session(
+    model: str | Path | bytes,
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    profile: bool = False,
+    optimized_path: str | Path | None = None,
+    level: Level = "all",
+    quant_kernels: bool = True,
+) -> RuntimeSession:
+    """Load an ONNX model into ONNX Runtime.
+
+    Args:
+        model: an ONNX file, or the bytes of one.
+        device: "cpu", "cuda" or "tensorrt".
+        threads: that one operator may use; operators run one after the other, and no thread spins while it waits.
+        profile: record the time of every node (see `RuntimeSession.end_profiling`), which slows the whole down.
+        optimized_path: where to write the graph as ONNX Runtime will run it.
+        level: of graph optimization.
+        quant_kernels: False keeps QDQ models in float: the same rounding, without int8 kernels.
+
+    Raises:
+        UsageError: an unknown device or level, or fewer than one thread.
+        UnavailableError: ONNX Runtime or the device's provider is missing or does not load.
+        ModelError: ONNX Runtime cannot load the model.
+    """
+    wanted = _choice(DEVICES, device, "device")
+    if threads < 1:
+        raise UsageError(f"a session needs at least one thread, got {threads}")
+    optimization = _choice(_LEVELS, level, "level")
+    ort = import_onnxruntime()
+    if wanted[0] not in ort.get_available_providers():
+        raise _unusable(provider_state(wanted[0]))
+    options = _session_options(ort, threads)
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, optimization)
+    if not quant_kernels:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    if optimized_path is not None:
+        options.optimized_model_filepath = str(optimized_path)
+    name = "model" if isinstance(model, bytes) else str(model)
+    with contextlib.ExitStack() as cleanup:
+        if profile:
+            folder = tempfile.mkdtemp(prefix="netgauge-profile-")
+            cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(folder) / "trace")
+        session = _create(ort, model, options, wanted, name)
+        opened = RuntimeSession(
+            name=name,
+            input_names=tuple(value.name for value in session.get_inputs()),
+            input_shapes=tuple(tuple(value.shape) for value in session.get_inputs()),
+            input_types=tuple(
+                _runtime_errors.NUMPY_TYPES.get(value.type, value.type) for value in session.get_inputs()
+            ),
+            output_names=tuple(value.name for value in session.get_outputs()),
+            settings=MappingProxyType(
+                {
+                    "device": device,
+                    "providers": list(session.get_providers()),
+                    "threads": threads,
+                    "inter_op_threads": 1,
+                    "spinning": False,
+                    "optimization": level,
+                    "quant_kernels": quant_kernels,
+                    "profile": profile,
+                    "io_binding": False,  # each run copies its inputs to the device and its outputs back
+                }
+            ),
+            _session=session,
+        )
+        weakref.finalize(opened, cleanup.pop_all().close)  # the trace lives as long as the session
+    return opened
+
+
+def run_batches(session: RuntimeSession, batches: Iterable[Mapping[str, np.ndarray]]) -> Iterator[list[np.ndarray]]:
+    """Run one batch after the other, holding no more than one; an error names the batch it arose in.
+
+    Raises:
+        DataError: a batch does not fit the model.
+        ModelError: the model failed on a batch that fits.
+    """
+    for number, batch in enumerate(batches):
+        try:
+            outputs = session.run(batch)
+        except (DataError, ModelError) as error:
+            raise type(error)(f"batch {number}: {error}") from error
+        yield outputs
+
+
+def _session_options(ort: ModuleType, threads: int) -> SessionOptions:
+    ort.set_default_logger_severity(_FATAL_ONLY)  # of what no session owns: the loading of providers
+    options = ort.SessionOptions()
+    options.log_severity_level = _FATAL_ONLY
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _create(
+    ort: ModuleType, model: str | Path | bytes, options: SessionOptions, wanted: Sequence[str], name: str
+) -> InferenceSession:
+    """An `onnxruntime.InferenceSession` in which the first wanted provider is at work."""
+    if wanted[0] != "CPUExecutionProvider":
+        with contextlib.redirect_stdout(io.StringIO()):  # prints what it does not find; the session will tell
+            ort.preload_dlls()
+    available = [provider for provider in wanted if provider in ort.get_available_providers()]
+    source = model if isinstance(model, bytes) else str(model)
+    failure: Exception | None = None
+    try:
+        session = ort.InferenceSession(source, options, providers=available, enable_fallback=0)
+    except _runtime_errors.exceptions() as error:
+        failure = error
+    else:
+        if wanted[0] in session.get_providers():
+            return session
+    if wanted[0] != "CPUExecutionProvider":
+        state = provider_state(wanted[0])
+        if not state.loads:
+            raise _unusable(state) from failure
+    reason = _runtime_errors.reason(failure) if failure else f"it would run without {wanted[0]}"
+    raise ModelError(f"{name}: ONNX Runtime cannot load it: {reason}") from failure
+
+
+def _unusable(state: ProviderState) -> UnavailableError:
+    return UnavailableError(f"{state.name} does not load: {state.reason}\n{state.remedy}")
+
+
+def _choice(table: Mapping[str, _T], key: str, what: str) -> _T:
+    if key not in table:
+        raise UsageError(f"unknown {what} {key!r}; known are {', '.join(table)}")
+    return table[key]
+
+
+def _trace_events(text: str) -> list[dict[str, Any]]:
+    """Events of a profile; ONNX Runtime 1.30 does not escape node names, so an event that is no JSON is left out."""
+    events: list[object]
+    try:
+        events = json.loads(text)
+    except json.JSONDecodeError:
+        events = []
+        for line in text.splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                events.append(json.loads(line.strip().rstrip(",")))
+    return [event for event in events if isinstance(event, dict)]

@@ -1,0 +1,146 @@
+"""Metrics against scikit-learn and torch."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as reference
+
+from profiler.errors import DataError, UsageError
+from quant.metrics import METRICS, compare_outputs
+from quant.metrics.confusion import PairedCounts
+from quant.metrics.fidelity import fidelity
+
+
+def scores(classes, predicted, seed=0):
+    """Outputs whose largest score is at `predicted`."""
+    outputs = np.random.default_rng(seed).random((*predicted.shape, classes)).astype(np.float32)
+    np.put_along_axis(outputs, predicted[..., None], 2.0, axis=-1)
+    return np.moveaxis(outputs, -1, 1)
+
+
+CASES = {
+    "random": lambda r: (r.integers(0, 5, 200), r.integers(0, 5, 200)),
+    "good": lambda r: ((y := r.integers(0, 5, 200)), np.where(r.random(200) < 0.9, y, 0)),
+    "all wrong": lambda r: ((y := r.integers(0, 5, 50)), (y + 1) % 5),
+    "one class": lambda r: (np.zeros(20, int), np.zeros(20, int)),
+    "a class missing": lambda r: (r.integers(0, 3, 60), r.integers(1, 5, 60)),
+    "one sample": lambda r: (np.array([2]), np.array([3])),
+}
+SCORERS = {"precision": reference.precision_score, "recall": reference.recall_score, "f1": reference.f1_score}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("average", ["macro", "micro", "weighted"])
+@pytest.mark.parametrize("name", SCORERS)
+def test_ratios_equal_scikit_learns(case, average, name):
+    truth, predicted = CASES[case](np.random.default_rng(1))
+    full = f"{name}:average={average}"
+    outputs = scores(5, predicted)
+    found = compare_outputs(outputs, outputs, truth, metrics=(full, "accuracy"))
+    expected = SCORERS[name](truth, predicted, average=average, zero_division=0)
+    assert found.metrics[full].float == pytest.approx(expected)
+    assert found.metrics["accuracy"].int8 == pytest.approx(reference.accuracy_score(truth, predicted))
+    assert np.array_equal(found.confusion[0], reference.confusion_matrix(truth, predicted, labels=range(5)))
+
+
+def test_iou_equals_the_jaccard_score_and_maps_are_drawn_whole():
+    r = np.random.default_rng(2)
+    truth, a, b = (r.integers(0, 2, (12, 6, 6)) for _ in range(3))
+    found = compare_outputs(scores(2, a), scores(2, b), truth)
+    assert found.task == "segmentation"
+    expected = reference.jaccard_score(truth.reshape(-1), b.reshape(-1), average="macro")
+    assert found.metrics["iou"].int8 == pytest.approx(expected)
+    assert found.metrics["accuracy"].n == 12
+
+
+def test_the_bootstrap_of_maps_is_that_of_whole_maps():
+    r = np.random.default_rng(3)
+    truth = r.integers(0, 2, (20, 4, 4))
+    first = np.where(r.random(truth.shape) < 0.9, truth, 1 - truth)
+    counts = PairedCounts(truth, first, first, 2)
+    a, b = counts.resampled(0, 500)
+    assert a.sum(axis=(1, 2)) == pytest.approx(np.full(500, 20 * 16 + 2))
+    assert a.mean(axis=0) == pytest.approx(counts.matrix(first), abs=6)
+    assert np.abs(a - b).sum(axis=(1, 2)).max() <= 4
+
+
+def test_equal_models_never_have_an_empty_interval():
+    truth = np.random.default_rng(4).integers(0, 10, 500)
+    outputs = scores(10, truth)
+    for metric in compare_outputs(outputs, outputs, truth).metrics.values():
+        assert metric.drop == 0
+        assert metric.interval.low < 0 < metric.interval.high
+
+
+def test_a_clear_loss_is_called_lost_and_its_mirror_gained():
+    truth = np.random.default_rng(5).integers(0, 10, 500)
+    bad = np.where(np.arange(500) % 10 == 0, (truth + 1) % 10, truth)
+    good, worse = scores(10, truth), scores(10, bad)
+    assert {m.verdict for m in compare_outputs(good, worse, truth).metrics.values()} == {"lost"}
+    assert {m.verdict for m in compare_outputs(worse, good, truth).metrics.values()} == {"gained"}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 12), st.integers(2, 6), st.integers(0, 10_000))
+def test_fidelity_equals_torchs(n, classes, seed):
+    r = np.random.default_rng(seed)
+    x, y = r.normal(0, 3, (n, classes)), r.normal(0, 3, (n, classes))
+    found = fidelity(x, y)
+    p, q = (torch.log_softmax(torch.from_numpy(v), 1) for v in (x, y))
+    kl = torch.nn.functional.kl_div(q, p, log_target=True, reduction="none").sum(1)
+    cosine = torch.nn.functional.cosine_similarity(torch.from_numpy(x), torch.from_numpy(y), dim=1)
+    assert found.kl == pytest.approx(kl.numpy(), abs=1e-9)
+    assert found.kl.min() >= -1e-12
+    assert found.cosine == pytest.approx(cosine.numpy(), abs=1e-9)
+    assert found.sqnr_db == pytest.approx(
+        [10 * np.log10(a @ a / ((a - b) @ (a - b))) for a, b in zip(x, y, strict=True)]
+    )
+    assert found.largest == pytest.approx(np.abs(x - y).max(axis=1))
+    assert found.agreement == pytest.approx((x.argmax(1) == y.argmax(1)).astype(float))
+
+
+def test_without_labels_fidelity_is_reported():
+    x = np.random.default_rng(6).normal(size=(100, 10))
+    found = compare_outputs(x, x + 1e-3, None)
+    assert list(found.metrics) == ["agreement", "sqnr", "kl", "cosine", "max_error"]
+    assert found.metrics["agreement"].int8 == 1.0
+    assert found.metrics["agreement"].interval.high > 0
+    assert found.metrics["max_error"].int8 == pytest.approx(1e-3)
+
+
+def test_outputs_without_classes_have_no_agreement():
+    x = np.random.default_rng(7).normal(size=(30, 1))
+    assert "agreement" not in compare_outputs(x, x, None).metrics
+
+
+GOOD = np.zeros((4, 3), dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "labels", "words"),
+    [
+        (GOOD, GOOD[:, :2], None, "differ in size"),
+        (GOOD, GOOD * np.nan, None, "second model gives infinite"),
+        (GOOD, GOOD, np.array([0, 1, 2]), "labels have the size"),
+        (GOOD, GOOD, np.array([0, 1, 2, 3]), "0 to 3"),
+        (GOOD, GOOD, np.array([0, -1, 2, 1]), "-1"),
+        (GOOD, GOOD, np.array([0.5, 1, 2, 1]), "fractions"),
+        (GOOD[:, 0], GOOD[:, 0], np.zeros(4, int), "second axis"),
+    ],
+)
+def test_data_that_does_not_fit_is_explained(first, second, labels, words):
+    with pytest.raises(DataError, match=words):
+        compare_outputs(first, second, labels)
+
+
+def test_unknown_metrics_are_answered_with_close_ones():
+    with pytest.raises(UsageError, match="accuracy"):
+        compare_outputs(GOOD, GOOD, None, metrics=("acuracy",))
+    with pytest.raises(UsageError, match="needs labels"):
+        compare_outputs(GOOD, GOOD, None, metrics=("accuracy",))
+
+
+def test_every_direction_is_declared():
+    assert {name for name, m in METRICS.items() if not m.higher_is_better} == {"kl", "max_error"}

@@ -1,0 +1,133 @@
+"""Intervals against independent computations and simulated experiments."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import optimize, stats
+
+from quant.metrics import statistics
+from quant.metrics.confusion import PairedCounts, averaged, f1_parts
+
+
+def score_by_likelihood(b, c, n, difference):
+    """Tango's statistic with the nuisance parameter found by maximising the likelihood numerically."""
+    low, high = max(0.0, -difference), (1 - difference) / 2
+
+    def loss(q21):
+        cells = (q21 + difference, q21, 1 - 2 * q21 - difference)
+        return -sum(k * np.log(max(p, 1e-300)) for k, p in zip((b, c, n - b - c), cells, strict=True))
+
+    q21 = optimize.minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-12}).x
+    return (b - c - n * difference) / np.sqrt(n * (2 * q21 + difference * (1 - difference)))
+
+
+@pytest.mark.parametrize(
+    ("b", "c", "n"), [(3, 1, 50), (0, 0, 180), (5, 0, 360), (1, 7, 500), (12, 2, 44), (20, 20, 100)]
+)
+def test_tango_inverts_the_score_test(b, c, n):
+    low, high = statistics.tango_interval(b, c, n)
+    z = stats.norm.ppf(0.975)
+    assert score_by_likelihood(b, c, n, low) == pytest.approx(z, abs=2e-3)
+    assert score_by_likelihood(b, c, n, high) == pytest.approx(-z, abs=2e-3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 2000), st.integers(0, 40), st.integers(0, 40))
+def test_tango_properties(n, b, c):
+    if b + c > n:
+        return
+    low, high = statistics.tango_interval(b, c, n)
+    assert -1 <= low <= (b - c) / n <= high <= 1
+    assert high - low > 0
+    assert statistics.tango_interval(c, b, n) == pytest.approx((-high, -low), abs=1e-9)
+
+
+@pytest.mark.parametrize(("b", "c"), [(0, 0), (1, 0), (5, 2), (10, 30)])
+def test_mcnemar_is_a_binomial_test(b, c):
+    expected = stats.binomtest(b, b + c, 0.5).pvalue if b + c else 1.0
+    assert statistics.mcnemar_exact(b, c) == pytest.approx(expected)
+
+
+@given(st.integers(1, 500), st.data())
+def test_wilson(n, data):
+    k = data.draw(st.integers(0, n))
+    expected = stats.binomtest(k, n).proportion_ci(method="wilson")
+    assert statistics.wilson_interval(k, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_smallest_detectable_drop():
+    drop = statistics.minimum_detectable_drop(500)
+    b = round(drop * 500)
+    assert statistics.tango_interval(b, 0, 500).low > 0 >= statistics.tango_interval(b - 1, 0, 500).low
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        ((0.001, 0.02), "lost"),
+        ((-0.02, -0.001), "gained"),
+        ((-0.004, 0.01), "within 0.01"),
+        ((-0.004, 0.02), "cannot tell"),
+    ],
+)
+def test_verdicts(interval, words):
+    assert statistics.verdict(statistics.Interval(*interval), 0.01) == words
+
+
+def coverage(n, trials, seed, interval):
+    """How often an interval holds the true drop, 1 % of the pairs discordant, two of three for the first model."""
+    generator = np.random.default_rng(seed)
+    p, q = 0.01 * 2 / 3, 0.01 / 3
+    held = 0
+    for _ in range(trials):
+        b, c, _ = generator.multinomial(n, [p, q, 1 - p - q])
+        low, high = interval(b, c, n)
+        held += low <= p - q <= high
+    return held / trials
+
+
+@pytest.mark.parametrize("n", [180, 360, 1000])
+def test_tango_covers(n):
+    assert coverage(n, 200, n, statistics.tango_interval) >= 0.93
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [180, 360, 1000])
+def test_tango_covers_over_many_experiments(n):
+    assert coverage(n, 4000, n, statistics.tango_interval) >= 0.93
+
+
+def f1_coverage(n, trials, seed):
+    """Coverage of the macro F1 drop: ten classes, 3 % errors, 1.5 % of the samples discordant."""
+    generator = np.random.default_rng(seed)
+    classes = 10
+    population = 200_000
+    truth = generator.integers(0, classes, population)
+
+    def wrong(labels, rate):
+        flip = generator.random(len(labels)) < rate
+        return np.where(flip, (labels + generator.integers(1, classes, len(labels))) % classes, labels)
+
+    first = wrong(truth, 0.03)
+    second = np.where(generator.random(population) < 0.015, wrong(truth, 0.6), first)
+    f1 = averaged(f1_parts, "macro")
+    whole = PairedCounts(truth, first, second, classes)
+    true_drop = float(f1(whole.matrix(first).astype(float)) - f1(whole.matrix(second).astype(float)))
+    held = 0
+    for trial in range(trials):
+        chosen = generator.integers(0, population, n)
+        counts = PairedCounts(truth[chosen], first[chosen], second[chosen], classes)
+        (low, high), _ = counts.interval(f1, trial)
+        held += low <= true_drop <= high
+    return held / trials
+
+
+def test_the_f1_interval_covers():
+    assert f1_coverage(360, 60, 0) >= 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [180, 360, 1000])
+def test_the_f1_interval_covers_over_many_experiments(n):
+    assert f1_coverage(n, 1000, n) >= 0.93
