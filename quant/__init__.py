@@ -1,8 +1,8 @@
 """What int8 does to a network: calibrate, place, round, measure what it cost in accuracy and won in latency, explain.
 
-    from quant import quantize
-    result = quantize("model.onnx", calibration="calibration.npz", evaluation="evaluation.npz", output="m.int8.onnx")
-    print(result.metrics["accuracy"].drop, result.latency.speedup)
+from quant import quantize
+result = quantize("model.onnx", calibration="calibration.npz", evaluation="evaluation.npz", output="m.int8.onnx")
+print(result.metrics["accuracy"].drop, result.latency.speedup)
 """
 
 from importlib import import_module

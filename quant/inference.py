@@ -25,18 +25,20 @@ def fixed_batch(session: RuntimeSession) -> int | None:
     return first if isinstance(first, int) else None
 
 
-def feeds(session: RuntimeSession, samples: Samples) -> Iterator[tuple[dict[str, np.ndarray], int]]:
-    """Batches that fit the model, and how many of each are samples: a last batch is filled up where the size is fixed.
+def feeds(
+    session: RuntimeSession, samples: Samples, *, batch: int = BATCH
+) -> Iterator[tuple[dict[str, np.ndarray], int]]:
+    """Batches that fit the model, and how many of each are samples; a last one is filled up where the size is fixed.
 
     Raises:
         DataError: the arrays do not go with the model's inputs.
     """
     samples = samples.renamed(session.input_names)
-    size = fixed_batch(session) or BATCH
+    size = fixed_batch(session) or batch
     kinds = dict(zip(session.input_names, session.input_types, strict=True))
-    for batch, _ in samples.batches(size):
-        count = len(next(iter(batch.values())))
-        feed = {name: _as_kind(array, kinds[name], f"{samples.name}: {name!r}") for name, array in batch.items()}
+    for arrays, _ in samples.batches(size):
+        count = len(next(iter(arrays.values())))
+        feed = {name: _as_kind(array, kinds[name], f"{samples.name}: {name!r}") for name, array in arrays.items()}
         if fixed_batch(session) and count < size:
             feed = {name: np.concatenate([x, np.repeat(x[-1:], size - count, axis=0)]) for name, x in feed.items()}
         yield feed, count

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from quant.metrics import Comparison, MetricResult
     from quant.result import ModelComparison, NodeRow, Quantization
 
-MOST_REASONS = 12
+MOST_REASONS = 6
 
 
 class _Result(Protocol):
@@ -125,16 +125,22 @@ def node_lines(nodes: Iterable[NodeRow], placement: str) -> list[str]:
     kernels = Counter(row.kernel for row in nodes)
     lines = [f"nodes     {kernels['int8']} int8, {kernels['float']} float; placement: {placement}"]
     floats = [row for row in nodes if row.kernel != "int8"]
-    reasons: dict[tuple[str, str], list[NodeRow]] = {}
+    groups: dict[tuple[str, str], list[NodeRow]] = {}
     for row in floats:
-        reasons.setdefault((row.op, row.reason), []).append(row)
-    for (op, reason), rows in list(reasons.items())[:MOST_REASONS]:
-        layers = ", ".join(dict.fromkeys(units.printable(r.layer or r.name) for r in rows[:3]))
-        more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
-        lines.append(f"  float: {op} x{len(rows)} ({layers}{more}): {reason}")
-    if len(reasons) > MOST_REASONS:
-        lines.append(f"  ... and {len(reasons) - MOST_REASONS} more reasons; the JSON report lists every node")
+        groups.setdefault((row.op, row.reason), []).append(row)
+    ordered = sorted(groups.items(), key=lambda item: -_share(item[1]))
+    for (op, reason), rows in ordered[:MOST_REASONS]:
+        layers = list(dict.fromkeys(units.printable(r.layer or r.name) for r in rows))
+        more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
+        share = f", {_share(rows):.0%} of the time" if _share(rows) >= 0.005 else ""
+        lines.append(f"  float: {op} x{len(rows)} in {', '.join(layers[:3])}{more}{share}: {reason}")
+    if len(groups) > MOST_REASONS:
+        lines.append(f"  ... and {len(groups) - MOST_REASONS} more reasons; the JSON report lists every node")
     return lines
+
+
+def _share(rows: Sequence[NodeRow]) -> float:
+    return sum(row.time_share or 0.0 for row in rows)
 
 
 def diagnosis_text(diagnosis: Diagnosis) -> str:

@@ -2,30 +2,68 @@
 
 import importlib.util
 import itertools
+import pkgutil
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from profiler.errors import ModelError
 
+_OURS = frozenset({"profiler", "quant", "cli", "netgauge"})
+_OUR_FOLDER = Path(__file__).resolve().parents[2]
+
 _serial = itertools.count()
+_folders: set[Path] = set()  # users' folders that have been on sys.path
+_set_aside: dict[Path, dict[str, ModuleType]] = {}  # folder -> its modules whose names belong to somebody else outside
 
 
 @contextmanager
 def folder_on_path(folder: Path) -> Iterator[None]:
-    """The file's folder comes first on sys.path meanwhile, so that it finds its neighbours.
+    """The folder comes first on sys.path meanwhile, so that its code finds its neighbours.
 
-    Our own modules are loaded by now or found behind it: a folder with a `models` or a `quant` of its own keeps it.
+    Where it has a `quant` of its own, or a `models` as another user's folder had, its code gets its own; afterwards the
+    name stands again for what it stood for before.
     """
-    entry = str(folder)
-    sys.path.insert(0, entry)
+    folder = folder.resolve()
+    contested = _contested(folder)
+    others = _taken_out(contested)
+    sys.modules.update(_set_aside.pop(folder, {}))
+    _folders.add(folder)
+    importlib.invalidate_caches()  # the folder may have changed since it was last here
+    sys.path.insert(0, str(folder))
     try:
         yield
     finally:
-        sys.path.remove(entry)
+        with suppress(ValueError):  # the code may have rearranged the path
+            sys.path.remove(str(folder))
+        _set_aside[folder] = _taken_out(contested)
+        sys.modules.update(others)
+
+
+def _contested(folder: Path) -> set[str]:
+    """Top-level names that mean one module to the folder's code and another one outside."""
+    regular = {module.name for module in pkgutil.iter_modules([str(folder)])}
+    # A folder without __init__.py does not hide a package of ours, but is one to the code beside it.
+    present = regular | {path.name for path in folder.iterdir() if path.is_dir()}
+    ours = set() if folder == _OUR_FOLDER else regular & _OURS
+    others = _folders - {folder}
+    theirs = {name for name in present - _OURS if name in sys.modules and _homes(sys.modules[name]) & others}
+    return ours | theirs
+
+
+def _homes(module: ModuleType) -> set[Path]:
+    spec = getattr(module, "__spec__", None)
+    places = (spec.submodule_search_locations or [spec.origin or ""]) if spec else []
+    return {Path(place).parent for place in places}
+
+
+def _taken_out(names: set[str]) -> dict[str, ModuleType]:
+    """Remove these modules and what is inside them from sys.modules, and return them."""
+    return {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in names}
 
 
 def split_spec(spec: str) -> tuple[Path, str]:
@@ -59,7 +97,7 @@ def load_attribute(spec: str) -> Any:  # noqa: ANN401  # whatever the user defin
     try:
         with folder_on_path(path.parent):
             found.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[module_name]
         raise ModelError(f"{path}{_line(error, path)}: {type(error).__name__}: {error}") from error
     if not hasattr(module, name):
@@ -69,7 +107,7 @@ def load_attribute(spec: str) -> Any:  # noqa: ANN401  # whatever the user defin
 
 def _line(error: BaseException, path: Path) -> str:
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    if isinstance(error, SyntaxError):
+    if isinstance(error, SyntaxError) and error.filename == str(path):
         lines = [error.lineno]
     return f", line {lines[-1]}" if lines else ""
 

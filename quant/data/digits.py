@@ -41,7 +41,7 @@ def digits(split: str) -> Samples:
 
 
 def digits_ink(split: str) -> Samples:
-    """Ink to find in noise: the pictures of `digits` with Gaussian noise, labels (n, 32, 32) int64, 1 where there is ink.
+    """Ink to find in noise: the pictures of `digits` with Gaussian noise, labels (n, 32, 32) int64, 1 for ink.
 
     The noise has standard deviation 0.3 and is clipped to 0..1; a pixel is ink where the clean picture is 0.5 or more.
 

@@ -1,0 +1,1 @@
+"""What is done to the weights so that rounding them costs less."""

@@ -1,0 +1,246 @@
+"""`quantize()`: the stages in order. It reads like the table of contents.
+
+open and export -> prepare -> hold samples back -> calibrate -> place by measurement -> refine -> time -> evaluate
+-> explain
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from profiler.errors import UsageError
+from profiler.files import check_writable, write_whole
+from quant.calibrate import observe
+from quant.correct.weights import mse_scale
+from quant.data import open_data
+from quant.explain import explain, layer_of
+from quant.graph import prepare, to_bytes, without_traces
+from quant.inference import feeds, first_output
+from quant.judge import Judge
+from quant.latency.nodes import node_shares
+from quant.machine import describe
+from quant.place import cpu
+from quant.place.lower import lower
+from quant.progress import Progress, silent
+from quant.reference import float_reference
+from quant.result import NodeRow, Quantization
+from quant.run import Run
+from quant.select import Bench, Candidate, ranking
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import numpy as np
+    import onnx_ir as ir
+
+    from quant.affine import Range
+    from quant.data import Samples
+    from quant.latency.result import LatencyComparison
+    from quant.place.plan import Plan
+    from quant.runtime import RuntimeSession
+
+TARGETS = {"cpu": cpu.candidates}
+HELD_BACK = 0.25
+MOST_HELD_BACK = 100
+TIMED_INPUTS = 16
+SCREENING_SECONDS = 1.5
+FLOAT = "float"
+_NOT_FASTER = "int8 was timed and is not faster than float on this machine"
+
+
+def quantize(  # noqa: PLR0913  # the contract's signature
+    model: Any,  # noqa: ANN401  # whatever float_reference takes
+    calibration: Any,  # noqa: ANN401  # whatever open_data takes
+    evaluation: Any = None,  # noqa: ANN401  # as above
+    output: str | Path | None = None,
+    *,
+    target: str = "cpu",
+    metrics: Sequence[str] | None = None,
+    max_drop: float | None = None,
+    weights: str | Path | None = None,
+    device: str = "cpu",
+    threads: int = 1,
+    seed: int = 0,
+    seconds: float = 20.0,
+    trust: bool = False,
+    progress: Progress = silent,
+) -> Quantization:
+    """Make an int8 model for ONNX Runtime, and measure what it cost in accuracy and won in latency.
+
+    Args:
+        model: a module, an ONNX graph, or anything that `profiler.open_model` opens.
+        calibration: samples to find ranges on; labels are not used. Whatever `quant.open_data` takes. A quarter of
+            them, at most 100, is held back to choose between placements.
+        evaluation: labelled samples to measure the drop on; None reports fidelity to float on the samples held back.
+        output: where to write the int8 model; the float model is written beside it as `NAME.float.onnx`.
+        target: what the file is made for: "cpu".
+        metrics: names from `quant.metrics.METRICS`; the task's default set where None.
+        max_drop: the most accuracy to lose. Placements are tried, fastest first, until the interval of the drop lies
+            below it; `budget` of the result says whether one did.
+        weights: a state dict for a factory.
+        device: where to run both models.
+        threads: that one operator may use.
+        seed: of splits and resampling.
+        seconds: most time for the final timing.
+        trust: let code in the file run.
+        progress: called with the stage and the part of it that is done.
+
+    Returns:
+        Metrics, latency, nodes, file sizes and the model. Where int8 does not pay on this machine `model` is the float
+        one, `placement` is "float", and the nodes say why.
+
+    Raises:
+        UsageError: an unknown target or metric, or an output that cannot be written.
+        ModelError: the model cannot be opened, exported or quantized.
+        DataError: the data cannot be read or does not fit the model.
+        RefusedError: opening the model would run code.
+    """
+    if target not in TARGETS:
+        raise UsageError(f"no target {target!r}; there is {', '.join(TARGETS)}")
+    destination = check_writable(output) if output is not None else None
+    run = Run(device, threads, seed, progress)
+    samples = open_data(calibration, split="calibration")
+    labelled = open_data(evaluation, split="evaluation") if evaluation is not None else None
+
+    with run.stage("export", "brought the model to ONNX and cleaned the graph") as stage:
+        reference = float_reference(model, samples, weights=weights, trust=trust)
+        original = prepare(reference.model)
+        stage.details = {"nodes": sum(1 for _ in original.graph)}
+    float_file = to_bytes(without_traces(original))
+    calibrating, held_back, notes = _held_back(samples, seed)
+    bench = _bench(run.opened(float_file), held_back, run)
+    judge = Judge(bench, labelled or held_back, labelled=labelled is not None, metrics=metrics)
+
+    graph = lower(original)
+    ranked = _placed(graph, calibrating, bench, TARGETS[target](graph.graph))
+    within = [c for c in ranked if judge.within(c, max_drop)]
+    chosen, latency = _settled(within, bench, float_file, seconds)
+    int8_file = chosen.file if chosen else float_file
+    with run.stage("evaluate", f"ran both models on {len(judge.samples)} samples"):
+        comparison = judge.compared(int8_file)
+    with run.stage("explain", "looked at the graph that ONNX Runtime makes of the file"):
+        rows = _rows(graph, chosen, ranked, bench)
+    written = _written(destination, int8_file, float_file)
+    return Quantization(
+        metrics=comparison.metrics,
+        comparison=comparison,
+        latency=latency,
+        nodes=rows,
+        file_bytes={"float": len(float_file), "int8": len(int8_file)},
+        stages=tuple(run.stages),
+        placement=chosen.plan.name if chosen else FLOAT,
+        budget=None if max_drop is None else bool(within) or not ranked,
+        output=written[0],
+        reference=written[1],
+        model=int8_file,
+        notes=(*reference.notes, *notes),
+        environment={**describe().to_dict(), "seed": seed},
+    )
+
+
+def _held_back(samples: Samples, seed: int) -> tuple[Samples, Samples, list[str]]:
+    """Samples to calibrate on and others to judge on; of fewer than four all serve for both, which is said."""
+    count = min(MOST_HELD_BACK, int(len(samples) * HELD_BACK))
+    if count:
+        return *samples.split(count, seed), []
+    note = f"only {len(samples)} calibration samples: none could be held back, and closeness to float looks too good"
+    return samples, samples, [note]
+
+
+def _bench(session: RuntimeSession, held_back: Samples, run: Run) -> Bench:
+    few = held_back.take(range(min(TIMED_INPUTS, len(held_back))))
+    timed = [feed for feed, _ in feeds(session, few, batch=1)]
+    outputs = first_output(session, held_back, stage="running float", progress=run.progress)
+    return Bench(session, outputs, held_back, timed, run)
+
+
+def _placed(graph: ir.Model, calibrating: Samples, bench: Bench, plans: Mapping[str, Plan]) -> list[Candidate]:
+    """The placements as quantized models, the one to take first in front and refined."""
+    run = bench.run
+    if not any(plan.tensors for plan in plans.values()):
+        with run.stage("place", "found nothing in the graph that has an int8 kernel") as stage:
+            stage.kept = False
+        return []
+    tensors = tuple(dict.fromkeys(name for plan in plans.values() for name in plan.observed))
+    with run.stage("calibrate", f"found the ranges of {len(tensors)} tensors on {len(calibrating)} samples"):
+        ranges = observe(graph, _batches(bench.reference, calibrating), tensors, threads=run.threads)
+    measured = []
+    for plan in plans.values():
+        with run.stage(f"place: {plan.name}", "quantized by this placement and timed it") as stage:
+            candidate = bench.timed(bench.built(plan, graph, ranges), SCREENING_SECONDS)
+            measured.append(candidate)
+            stage.details = candidate.summary()
+    ranked = ranking(measured)
+    kept = f"place: {ranked[0].plan.name}"
+    run.stages = [replace(s, kept=s.name == kept) if s.name.startswith("place: ") else s for s in run.stages]
+    return [_refined(ranked[0], graph, ranges, bench), *ranked[1:]]
+
+
+def _batches(session: RuntimeSession, samples: Samples) -> Callable[[], Iterator[dict[str, np.ndarray]]]:
+    return lambda: (feed for feed, _ in feeds(session, samples))
+
+
+def _refined(best: Candidate, graph: ir.Model, ranges: Mapping[str, Range], bench: Bench) -> Candidate:
+    """Search the weights' scales; kept only where it brings the outputs closer, on the samples held back."""
+    with bench.run.stage("weights", "searched the scale of each channel for the least squared error") as stage:
+        tried = bench.built(best.plan, graph, ranges, mse_scale)
+        stage.kept = tried.error < best.error
+        stage.details = {"error_before": best.error, "error_after": tried.error}
+    return replace(tried, latency=best.latency) if stage.kept else best
+
+
+def _settled(
+    ranked: Sequence[Candidate], bench: Bench, float_file: bytes, seconds: float
+) -> tuple[Candidate | None, LatencyComparison]:
+    """The first placement that is not slower than float, timed at length; None and float itself where there is none."""
+    for candidate in ranked:
+        if candidate.latency is None or candidate.latency.verdict == "slower":
+            continue
+        with bench.run.stage("time", f"timed the placement {candidate.plan.name} against float") as stage:
+            latency = bench.against_float(candidate.file, seconds)
+            stage.kept = latency.verdict != "slower"
+        if stage.kept:
+            return candidate, latency
+    with bench.run.stage("time", "timed float against itself: no placement is faster here"):
+        return None, bench.against_float(float_file, seconds)
+
+
+def _rows(graph: ir.Model, chosen: Candidate | None, ranked: Sequence[Candidate], bench: Bench) -> tuple[NodeRow, ...]:
+    """What became of every node, and the part of the time it takes."""
+    if chosen is None:
+        reasons = {name: d.reason for name, d in ranked[0].plan.nodes.items() if d.kernel == "float"} if ranked else {}
+        return tuple(
+            NodeRow(node.name or "", node.op_type, layer_of(node), "float", reasons.get(node.name or "", _NOT_FASTER))
+            for node in graph.graph
+        )
+    shares = node_shares(chosen.file, bench.feeds, device=bench.run.device, threads=bench.run.threads)
+    rows = explain(graph, chosen.plan, chosen.graph).rows
+    measured = _against_full(chosen, ranked)
+    return tuple(
+        replace(row, time_share=shares.get(row.name), reason=row.reason + (measured if _left_out(row) else ""))
+        for row in rows
+    )
+
+
+def _left_out(row: NodeRow) -> bool:
+    return row.kernel == "float" and row.reason.startswith(cpu.LEFT_FLOAT)
+
+
+def _against_full(chosen: Candidate, ranked: Sequence[Candidate]) -> str:
+    """What leaving nodes float was measured to bring, against the placement that leaves none."""
+    full = next((c for c in ranked if c.plan.name == cpu.FULL), None)
+    if full is None or full.plan is chosen.plan:
+        return ""
+    with_it, without = (f"{c.speedup:.2f}x float's speed, {c.sqnr_db:.1f} dB" for c in (chosen, full))
+    return f", which was measured: {with_it} against {without} with every rule applied"
+
+
+def _written(destination: Path | None, int8_file: bytes, float_file: bytes) -> tuple[Path | None, Path | None]:
+    """Write the int8 model, and the float one it was compared with beside it."""
+    if destination is None:
+        return None, None
+    stem = destination.name.removesuffix(".onnx").removesuffix(".int8")
+    beside = destination.with_name(f"{stem}.float.onnx")
+    return write_whole(destination, int8_file), write_whole(beside, float_file)
