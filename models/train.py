@@ -1,7 +1,7 @@
 """Trains the reference networks on scikit-learn's handwritten digits: `python models/train.py [NAME ...]`.
 
-Only the training split is looked at; the evaluation split gives the table in README.md, once, at the end. The same seed,
-versions and number of threads give the same weights.
+Only the training split is looked at; the evaluation split gives the table in README.md, once, at the end. The same
+seed, versions and number of threads give the same weights.
 """
 
 import importlib
@@ -82,7 +82,7 @@ def save(name: str, model: nn.Module) -> Path:
 
 
 def row(name: str, model: nn.Module, path: Path) -> str:
-    """One line of the table: accuracy on the evaluation split, for the U-Net over pixels with the mean IoU beside it."""
+    """One line of the table: accuracy on the evaluation split, for the U-Net over pixels, with the mean IoU."""
     samples = RECIPES[name][2]("evaluation")
     with torch.no_grad():
         predicted = model(torch.from_numpy(samples.inputs["x"])).argmax(1).numpy()

@@ -19,7 +19,7 @@ from quant.explain import explain, layer_of
 from quant.graph import prepare, to_bytes, without_traces
 from quant.inference import feeds, first_output
 from quant.judge import Judge
-from quant.latency.nodes import node_shares
+from quant.latency.nodes import node_shares, share_of
 from quant.machine import describe
 from quant.place import cpu
 from quant.place.lower import lower
@@ -219,8 +219,12 @@ def _rows(graph: ir.Model, chosen: Candidate | None, ranked: Sequence[Candidate]
     rows = explain(graph, chosen.plan, chosen.graph).rows
     measured = _against_full(chosen, ranked)
     return tuple(
-        replace(row, time_share=shares.get(row.name), reason=row.reason + (measured if _left_out(row) else ""))
-        for row in rows
+        replace(
+            row,
+            time_share=share_of(node, shares),
+            reason=row.reason + (measured if _left_out(row) else ""),
+        )
+        for row, node in zip(rows, graph.graph, strict=True)
     )
 
 

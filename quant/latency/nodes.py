@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from statistics import median
 from typing import TYPE_CHECKING
 
 from quant.runtime import open_session
@@ -12,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy as np
+    import onnx_ir as ir
 
-WARM_UP = 5
-RUNS = 50
+RUNS = 100
 # ONNX Runtime appends these to the names of the graph's own nodes.
 _SUFFIX = re.compile(r"(_token_\d+|_nchwc|_nhwc)*_kernel_time$")
 
@@ -31,13 +32,27 @@ def node_shares(
         threads: that one operator may use.
     """
     session = open_session(model, device=device, threads=threads, profile=True)
-    for run in range(WARM_UP + RUNS):
+    for run in range(RUNS):
         session.run(feeds[run % len(feeds)])
     times: defaultdict[str, list[float]] = defaultdict(list)
     for event in session.end_profiling():
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             times[_SUFFIX.sub("", event["name"])].append(float(event["dur"]))
-    # Each node runs as often as the model does; the first runs allocate and would count for too much.
-    sums = {name: sum(values[len(values) * WARM_UP // (WARM_UP + RUNS) :]) for name, values in times.items()}
-    whole = sum(sums.values()) or 1.0
-    return {name: value / whole for name, value in sums.items()}
+    # The middle of a node's times: the first runs allocate, and one interrupted run would outweigh all others.
+    middle = {name: median(values) for name, values in times.items()}
+    whole = sum(middle.values()) or 1.0
+    return {name: value / whole for name, value in middle.items()}
+
+
+def share_of(node: ir.Node, shares: Mapping[str, float]) -> float | None:
+    """The part of the time that belongs to a node of the graph before optimisation; None where it was fused away.
+
+    ONNX Runtime keeps a node's name, or calls the node that replaces it after the tensor that it writes.
+    """
+    keys = [node.name, *(output.name for output in node.outputs)]
+    found = [share for name, share in shares.items() if any(key and _stands_for(name, key) for key in keys)]
+    return sum(found) if found else None
+
+
+def _stands_for(name: str, key: str) -> bool:
+    return name == key or name.startswith((f"{key}_int8_", f"{key}_quantized_"))
