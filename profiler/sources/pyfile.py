@@ -17,7 +17,7 @@ _OURS = frozenset({"profiler", "quant", "cli", "netgauge"})
 _OUR_FOLDER = Path(__file__).resolve().parents[2]
 
 _serial = itertools.count()
-_folders: set[Path] = set()  # users' folders that have been on sys.path
+_owners: dict[str, Path] = {}  # top-level name in sys.modules -> the user's folder that it was loaded from
 _set_aside: dict[Path, dict[str, ModuleType]] = {}  # folder -> its modules whose names belong to somebody else outside
 
 
@@ -29,10 +29,11 @@ def folder_on_path(folder: Path) -> Iterator[None]:
     name stands again for what it stood for before.
     """
     folder = folder.resolve()
-    contested = _contested(folder)
+    present = _present(folder)
+    contested = _contested(folder, present)
     others = _taken_out(contested)
     sys.modules.update(_set_aside.pop(folder, {}))
-    _folders.add(folder)
+    before = set(sys.modules)
     importlib.invalidate_caches()  # the folder may have changed since it was last here
     sys.path.insert(0, str(folder))
     try:
@@ -42,23 +43,22 @@ def folder_on_path(folder: Path) -> Iterator[None]:
             sys.path.remove(str(folder))
         _set_aside[folder] = _taken_out(contested)
         sys.modules.update(others)
+        for name in present & (set(sys.modules) - before - set(others)):
+            _owners[name] = folder
 
 
-def _contested(folder: Path) -> set[str]:
+def _present(folder: Path) -> set[str]:
+    """Names that code in the folder may import from it; a folder without __init__.py may be a package, too."""
+    modules = {module.name for module in pkgutil.iter_modules([str(folder)])}
+    return modules | {path.name for path in folder.iterdir() if path.is_dir()}
+
+
+def _contested(folder: Path, present: set[str]) -> set[str]:
     """Top-level names that mean one module to the folder's code and another one outside."""
+    # A folder without __init__.py does not hide a package that is installed.
     regular = {module.name for module in pkgutil.iter_modules([str(folder)])}
-    # A folder without __init__.py does not hide a package of ours, but is one to the code beside it.
-    present = regular | {path.name for path in folder.iterdir() if path.is_dir()}
     ours = set() if folder == _OUR_FOLDER else regular & _OURS
-    others = _folders - {folder}
-    theirs = {name for name in present - _OURS if name in sys.modules and _homes(sys.modules[name]) & others}
-    return ours | theirs
-
-
-def _homes(module: ModuleType) -> set[Path]:
-    spec = getattr(module, "__spec__", None)
-    places = (spec.submodule_search_locations or [spec.origin or ""]) if spec else []
-    return {Path(place).parent for place in places}
+    return ours | {name for name in present - _OURS if name in sys.modules and _owners.get(name, folder) != folder}
 
 
 def _taken_out(names: set[str]) -> dict[str, ModuleType]:

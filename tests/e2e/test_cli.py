@@ -1,0 +1,281 @@
+"""The command line as a stranger meets it: what it prints, and how it ends."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+ROOT = Path(__file__).parents[2]
+MODELS = ROOT / "models"
+CNN = str(MODELS / "digits_cnn.pt")
+RESNET = f"{MODELS / 'digits_resnet.py'}:digits_resnet"
+
+
+def run(*arguments, cwd=None):
+    command = [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def clear(done):
+    """One or two lines on standard error, no traceback."""
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if not line.startswith(("Usage:", "Try ", "note:"))]
+    return 1 <= len([line for line in lines if line.strip()]) <= 2
+
+
+def test_help_names_every_command():
+    done = run("--help")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in ("profile", "quantize", "compare", "doctor"))
+
+
+@pytest.mark.parametrize("command", ["profile", "quantize", "compare", "doctor"])
+def test_every_command_has_help(command):
+    assert run(command, "--help").returncode == 0
+
+
+def test_profile_prints_the_table():
+    done = run("profile", CNN)
+    assert done.returncode == 0
+    for word in ("receptive field", "MACs", "FLOPs", "share", "8,259,456", "unexplained 0", "Conv2d"):
+        assert word in done.stdout
+
+
+def test_profile_as_json_has_the_contracts_keys():
+    done = run("profile", CNN, "--format", "json")
+    report = json.loads(done.stdout)
+    assert report["schema"] == "netgauge.profile/1"
+    assert {"totals", "layers", "uncounted", "crosscheck", "environment"} <= report.keys()
+    first = report["layers"][0]
+    assert first["output_shapes"] == [[1, 16, 32, 32]]
+    assert first["receptive_field"]["size"] == [3, 3]
+    assert report["crosscheck"]["fvcore"]["unexplained"] == 0
+    assert sum(layer["macs"] for layer in report["layers"]) == report["totals"]["macs"]
+
+
+@pytest.mark.parametrize(("style", "mark"), [("csv", "name,type,op,"), ("markdown", "| name ")])
+def test_profile_in_other_forms(style, mark, tmp_path):
+    done = run("profile", CNN, "--format", style, "--output", tmp_path / "out.txt")
+    assert done.returncode == 0
+    assert (tmp_path / "out.txt").read_text().startswith(mark)
+
+
+def test_profile_takes_inputs_and_arrays(tmp_path):
+    np.savez(tmp_path / "x.npz", input=np.zeros((4, 1, 32, 32), np.float32))
+    by_size = run("profile", CNN, "--input", "4x1x32x32", "--format", "csv")
+    by_array = run("profile", CNN, "--inputs", tmp_path / "x.npz", "--format", "csv")
+    assert by_size.stdout == by_array.stdout
+    assert "4x16x32x32" in by_size.stdout
+
+
+def test_a_state_dict_is_listed(tmp_path):
+    torch.save(nn.Linear(3, 4).state_dict(), tmp_path / "w.pt")
+    done = run("profile", tmp_path / "w.pt")
+    assert done.returncode == 0
+    assert "weight" in done.stdout
+    assert "16 elements" in done.stdout
+    assert "FILE.py:factory" in done.stderr
+
+
+def test_a_state_dict_cannot_be_quantized(tmp_path):
+    torch.save(nn.Linear(3, 4).state_dict(), tmp_path / "w.pt")
+    done = run("quantize", tmp_path / "w.pt", "--calibration", "digits", cwd=tmp_path)
+    assert (done.returncode, clear(done)) == (4, True)
+    assert "FILE.py:factory" in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["w.pt"]
+
+
+class Own(nn.Module):
+    pass
+
+
+def half(tmp_path):
+    data = Path(CNN).read_bytes()
+    (tmp_path / "half.pt").write_bytes(data[: len(data) // 2])
+    return tmp_path / "half.pt"
+
+
+def own(tmp_path):
+    torch.save(Own(), tmp_path / "own.pt")
+    return tmp_path / "own.pt"
+
+
+def empty(tmp_path):
+    (tmp_path / "empty.pt").touch()
+    return tmp_path / "empty.pt"
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "code", "words"),
+    [
+        (lambda t: t / "none.pt", (), 4, "no such file"),
+        (lambda t: t, (), 4, "folder"),
+        (empty, (), 4, "empty"),
+        (half, (), 4, "truncated"),
+        (own, (), 3, "Own"),
+        (lambda t: CNN, ("--input", "1x3x32x32"), 4, "Conv2d"),
+        (lambda t: CNN, ("--input", "1y3"), 2, "1x3x224x224"),
+        (lambda t: CNN, ("--input", "1x1:float99"), 2, "float99"),
+        (lambda t: CNN, ("--output", "nowhere/out.txt"), 2, "does not exist"),
+        (lambda t: CNN, ("--weights", "w.pt"), 2, "factory"),
+        (lambda t: CNN, ("--format", "picture"), 2, "picture"),
+        (lambda t: RESNET + "x", (), 4, "digits_resnet"),
+    ],
+)
+def test_bad_targets_end_in_a_clear_line(make, options, code, words, tmp_path):
+    done = run("profile", make(tmp_path), *options, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert clear(done), done.stderr
+
+
+def arrays(tmp_path, **named):
+    np.savez(tmp_path / "d.npz", **named)
+    return tmp_path / "d.npz"
+
+
+GOOD = np.zeros((8, 1, 32, 32), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("calibration", "evaluation", "words"),
+    [
+        ({"x": np.zeros((8, 3, 32, 32), np.float32)}, None, "3"),
+        ({"picture": GOOD, "other": GOOD}, None, "picture"),
+        ({"x": np.full((8, 1, 32, 32), np.nan, np.float32)}, None, "NaN"),
+        ({"x": GOOD}, {"x": GOOD, "y": np.arange(8) + 5}, "0 to 9"),
+        ({"x": GOOD}, {"x": GOOD, "y": np.zeros((8, 2), int)}, "labels"),
+        ({"x": GOOD}, {"x": GOOD, "y": np.zeros(7, int)}, "7"),
+    ],
+)
+def test_data_that_does_not_fit_ends_in_a_clear_line(calibration, evaluation, words, tmp_path):
+    options = ["--calibration", arrays(tmp_path, **calibration), "--seconds", "0.2"]
+    if evaluation is not None:
+        (tmp_path / "e").mkdir()
+        options += ["--data", arrays(tmp_path / "e", **evaluation)]
+    done = run("quantize", CNN, *options, cwd=tmp_path)
+    assert done.returncode == 4, done.stderr
+    assert words in done.stderr
+    assert clear(done), done.stderr
+    assert not [p for p in tmp_path.iterdir() if p.suffix in (".onnx", ".json")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("quantize", CNN), 2, "--calibration"),
+        (("quantize", CNN, "--calibration", "none.npz"), 4, "digits"),
+        (("quantize", CNN, "--calibration", "digits", "--output", "nowhere/m.onnx"), 2, "does not exist"),
+        (("quantize", CNN, "--calibration", "digits", "--metric", "acuracy", "--seconds", "0.2"), 2, "accuracy"),
+        (("compare", "a.onnx", "b.onnx"), 4, "a.onnx"),
+        (("quantise",), 2, "quantise"),
+    ],
+)
+def test_wrong_use_ends_in_a_clear_line(arguments, code, words, tmp_path):
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert clear(done), done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_do_not_fit_name_what_is_wrong(tmp_path):
+    save_file({"wrong": torch.zeros(1)}, tmp_path / "w.safetensors")
+    done = run("profile", RESNET, "--weights", tmp_path / "w.safetensors")
+    assert (done.returncode, clear(done)) == (4, True)
+    assert "wrong" in done.stderr
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    assert "Traceback" in run("profile", tmp_path / "none.pt", "--debug").stderr
+
+
+def test_an_onnx_file_quantizes_without_labels(tmp_path):
+    first = run("quantize", CNN, "--calibration", "digits", "--seconds", "0.3", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    names = {p.name for p in tmp_path.iterdir()}
+    assert names == {"digits_cnn.int8.onnx", "digits_cnn.float.onnx", "digits_cnn.quantization.json"}
+    again = run(
+        "quantize",
+        "digits_cnn.float.onnx",
+        "--calibration",
+        "digits",
+        "--seconds",
+        "0.3",
+        "--output",
+        "b.onnx",
+        cwd=tmp_path,
+    )
+    assert again.returncode == 0, again.stderr
+    for word in ("agreement", "sqnr", "kl", "speed-up", "nodes"):
+        assert word in again.stdout
+    report = json.loads((tmp_path / "b.quantization.json").read_text())
+    assert report["schema"] == "netgauge.quantization/1"
+    assert {"metrics", "latency", "nodes", "file_bytes", "stages", "environment"} <= report.keys()
+    assert {"name", "op", "layer", "kernel", "reason", "time_share", "error_share"} == report["nodes"][0].keys()
+    assert {"float_ms", "int8_ms", "speedup", "interval", "verdict", "threads", "device"} <= report["latency"].keys()
+    refused = run("quantize", "b.onnx", "--calibration", "digits", cwd=tmp_path)
+    assert (refused.returncode, clear(refused)) == (4, True)
+    assert "already quantized" in refused.stderr
+
+
+def test_a_missed_budget_is_exit_code_one(tmp_path):
+    done = run(
+        "quantize",
+        CNN,
+        "--calibration",
+        "digits",
+        "--data",
+        "digits",
+        "--max-drop",
+        "0.000001",
+        "--seconds",
+        "0.3",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "budget" in done.stdout
+
+
+def test_doctor_knows_this_machine():
+    done = run("doctor", "--format", "json")
+    report = json.loads(done.stdout)
+    assert report["machine"]["versions"]["torch"] == torch.__version__
+    assert any(p["name"] == "CPUExecutionProvider" and p["loads"] for p in report["providers"])
+    assert "int8 instructions" in run("doctor").stdout
+
+
+def test_outside_a_checkout_quantize_says_what_to_pass(tmp_path):
+    """The wheel's module is the same file under another name, without the reference networks beside it."""
+    (tmp_path / "netgauge.py").write_bytes((ROOT / "cli.py").read_bytes())
+    command = [sys.executable, "-c", "import sys, netgauge; sys.argv = ['netgauge', 'quantize']; netgauge.main()"]
+    environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": ""}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 2
+    assert "--calibration" in done.stderr
+
+
+def test_help_is_quick():
+    """No bound on a clock that others share: help takes a small part of what importing torch takes."""
+
+    def seconds(*command):
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, *command], check=True, capture_output=True)
+        return time.perf_counter() - begun
+
+    assert seconds(str(ROOT / "cli.py"), "--help") < seconds("-c", "import torch") / 2
+
+
+def test_names_from_files_cannot_drive_the_terminal(tmp_path):
+    torch.save({"\x1b[31mred": torch.zeros(1)}, tmp_path / "w.pt")
+    done = run("profile", tmp_path / "w.pt")
+    assert "\x1b" not in done.stdout
+    assert re.search(r"\\x1b\[31mred", done.stdout)
