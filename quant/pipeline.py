@@ -7,7 +7,6 @@ open and export -> prepare -> hold samples back -> calibrate -> place by measure
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profiler.errors import UsageError
@@ -21,6 +20,7 @@ from quant.inference import feeds, first_output
 from quant.judge import Judge
 from quant.latency.nodes import node_shares, share_of
 from quant.machine import describe
+from quant.metrics.registry import find
 from quant.place import cpu
 from quant.place.lower import lower
 from quant.progress import Progress, silent
@@ -31,6 +31,7 @@ from quant.select import Bench, Candidate, ranking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import numpy as np
     import onnx_ir as ir
@@ -99,6 +100,8 @@ def quantize(  # noqa: PLR0913  # the contract's signature
     """
     if target not in TARGETS:
         raise UsageError(f"no target {target!r}; there is {', '.join(TARGETS)}")
+    for name in metrics or ():
+        find(name)  # a misspelt name is said before anything is done
     destination = check_writable(output) if output is not None else None
     run = Run(device, threads, seed, progress)
     samples = open_data(calibration, split="calibration")
@@ -112,9 +115,10 @@ def quantize(  # noqa: PLR0913  # the contract's signature
     calibrating, held_back, notes = _held_back(samples, seed)
     bench = _bench(run.opened(float_file), held_back, run)
     judge = Judge(bench, labelled or held_back, labelled=labelled is not None, metrics=metrics)
+    judge.compared(float_file)  # what does not fit is said before minutes are spent on measuring
 
     graph = lower(original)
-    ranked = _placed(graph, calibrating, bench, TARGETS[target](graph.graph))
+    ranked = _placed(graph, calibrating, bench, TARGETS[target](graph.graph), min(SCREENING_SECONDS, seconds))
     within = [c for c in ranked if judge.within(c, max_drop)]
     chosen, latency = _settled(within, bench, float_file, seconds)
     int8_file = chosen.file if chosen else float_file
@@ -156,7 +160,9 @@ def _bench(session: RuntimeSession, held_back: Samples, run: Run) -> Bench:
     return Bench(session, outputs, held_back, timed, run)
 
 
-def _placed(graph: ir.Model, calibrating: Samples, bench: Bench, plans: Mapping[str, Plan]) -> list[Candidate]:
+def _placed(
+    graph: ir.Model, calibrating: Samples, bench: Bench, plans: Mapping[str, Plan], screening: float
+) -> list[Candidate]:
     """The placements as quantized models, the one to take first in front and refined."""
     run = bench.run
     if not any(plan.tensors for plan in plans.values()):
@@ -169,7 +175,7 @@ def _placed(graph: ir.Model, calibrating: Samples, bench: Bench, plans: Mapping[
     measured = []
     for plan in plans.values():
         with run.stage(f"place: {plan.name}", "quantized by this placement and timed it") as stage:
-            candidate = bench.timed(bench.built(plan, graph, ranges), SCREENING_SECONDS)
+            candidate = bench.timed(bench.built(plan, graph, ranges), screening)
             measured.append(candidate)
             stage.details = candidate.summary()
     ranked = ranking(measured)

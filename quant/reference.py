@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from profiler.errors import ModelError
+from profiler.errors import DataError, ModelError
 from profiler.sources import OpenedModel, open_model
 
 if TYPE_CHECKING:
@@ -71,10 +72,21 @@ def float_reference(
 def _exported(module: nn.Module, name: str, samples: Samples) -> Reference:
     from quant.export import export_onnx
 
+    _check_fit(module, name, samples)
     examples = tuple(torch.from_numpy(array[:2].copy()) for array in samples.inputs.values())
     names = None if list(samples.inputs) == ["x"] else list(samples.inputs)
     exported = export_onnx(module, examples, input_names=names)
     return Reference(exported.model, name, exported.notes)
+
+
+def _check_fit(module: nn.Module, name: str, samples: Samples) -> None:
+    """The arrays are handed to `forward` in their order: there must be a parameter for each."""
+    forward = inspect.signature(module.forward)
+    try:
+        forward.bind(*samples.inputs)
+    except TypeError as error:
+        arrays = ", ".join(map(repr, samples.inputs))
+        raise DataError(f"{samples.name}: holds the arrays {arrays}; {name} takes {forward} ({error})") from error
 
 
 def _with_its_weights(opened: OpenedModel) -> ir.Model:
