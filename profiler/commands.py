@@ -25,7 +25,7 @@ FORMATS = ("table", "json", "csv", "markdown")
 @click.option("--verify-rf", is_flag=True, help="Check every receptive field by running impulses through the network.")
 @click.option("--trust", is_flag=True, help="Let code in the file run. Only for files whose maker you trust.")
 @click.pass_context
-def profile(  # noqa: PLR0913  # one parameter per option
+def profile(  # one parameter per option
     context: click.Context,
     target: str,
     inputs: tuple[str, ...],

@@ -51,6 +51,7 @@ def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
 @click.pass_context
 def quantize(  # noqa: PLR0913  # one parameter per option
     context: click.Context,
+    *,
     target: str | None,
     weights: str | None,
     calibration: str | None,
@@ -64,7 +65,6 @@ def quantize(  # noqa: PLR0913  # one parameter per option
     threads: int,
     seed: int,
     seconds: float,
-    *,
     trust: bool,
 ) -> None:
     """Make an int8 file of TARGET for ONNX Runtime, and measure what it cost in accuracy and won in latency.
@@ -123,7 +123,8 @@ def _reference_network(context: click.Context) -> tuple[str, str, str, str]:
 @click.argument("b")
 @click.option("--data", metavar="DATA", help=f"Labelled samples: {_DATA}.")
 @_shared("metric", "report", "device", "threads", "seed", "seconds")
-def compare(  # noqa: PLR0913  # one parameter per option
+def compare(
+    *,
     a: str,
     b: str,
     data: str | None,

@@ -57,7 +57,7 @@ def first_output(
 
 
 def _as_kind(array: np.ndarray, kind: str, what: str) -> np.ndarray:
-    """Floating point in the precision the model wants; integers are never turned into floats, nor floats into integers."""
+    """Floats in the precision the model wants, integers in its width; neither is ever turned into the other."""
     wanted = np.dtype(kind)
     if array.dtype == wanted:
         return array
