@@ -32,7 +32,7 @@ AS_FAST = 0.03
 AS_CLOSE = 0.01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidate:
     """A quantized model and what was measured of it.
 
@@ -83,7 +83,7 @@ class Candidate:
         return figures
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bench:
     """What candidates are measured against and on.
 

@@ -1,5 +1,6 @@
 """Ranking placements, and running models over samples."""
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -47,7 +48,7 @@ def test_ranking_loses_none_and_nothing_clearly_faster_comes_later(rows):
     best = max(c.agreement for c in ranked)
     close = [c for c in ranked if c.agreement >= best - AS_CLOSE]
     assert ranked[: len(close)] == close
-    for earlier, later in zip(close, close[1:], strict=False):
+    for earlier, later in pairwise(close):
         assert later.speedup * (1 - AS_FAST) <= earlier.speedup
 
 
