@@ -6,6 +6,7 @@ kernels are fastest.
 """
 
 from dataclasses import dataclass
+from math import ceil, floor
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def activation_grid(values: Range, limits: Range | None = None) -> Grid:
 
     Args:
         values: the range to cover. An empty one (a tensor that is always zero) gets scale 1.
-        limits: where given, the grid is shrunk by up to one step to lie within them: a Clip to `limits` that follows
+        limits: where given, the grid is shrunk by up to two steps to lie within them: a Clip to `limits` that follows
             then changes nothing, and ONNX Runtime can drop it.
     """
     if limits is not None:
@@ -57,12 +58,17 @@ def activation_grid(values: Range, limits: Range | None = None) -> Grid:
     if scale == 0.0:
         return Grid(1.0, 0)
     scale = max(scale, SMALLEST_SCALE)
-    zero_point = int(np.clip(np.rint(-values.low / scale), 0, 255))
-    if limits is not None:
-        ends = [-values.low / zero_point] if zero_point else []
-        ends += [values.high / (255 - zero_point)] if zero_point < 255 else []
-        scale = max(float(np.float32(min(ends))), SMALLEST_SCALE)
-    return Grid(scale, zero_point)
+    exact = min(-values.low / scale, 255.0)
+    if limits is None:
+        return Grid(scale, int(np.rint(exact)))
+    return max((_within(values, zero_point) for zero_point in (floor(exact), ceil(exact))), key=lambda grid: grid.scale)
+
+
+def _within(values: Range, zero_point: int) -> Grid:
+    """The widest grid with this zero point that does not leave the range."""
+    steps = [-values.low / zero_point] if zero_point else []
+    steps += [values.high / (255 - zero_point)] if zero_point < 255 else []
+    return Grid(max(float(np.float32(min(steps))), SMALLEST_SCALE), zero_point)
 
 
 def quantize(

@@ -132,6 +132,11 @@ def is_float(value: ir.Value | None) -> bool:
     return value is not None and value.dtype == ir.DataType.FLOAT
 
 
+def is_private(value: ir.Value | None) -> bool:
+    """Whether a value has exactly one reader and is no output of the graph."""
+    return value is not None and len(value.uses()) == 1 and not value.is_graph_output()
+
+
 def has_input(node: ir.Node, position: int) -> bool:
     """Whether a node has an input at this position: optional ones may be missing or empty."""
     return position < len(node.inputs) and node.inputs[position] is not None
@@ -163,7 +168,7 @@ def to_bytes(model: ir.Model) -> bytes:
 
 
 def without_traces(model: ir.Model) -> ir.Model:
-    """A copy without what exporters write about a node's origin: stack traces name files of the machine that exported."""
+    """A copy without what exporters write about origins: stack traces name files of the machine that exported."""
     copy = model.clone()
     for holder in (copy, copy.graph, *copy.graph):
         holder.metadata_props.clear()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from quant.graph import constant, is_float, name_of
+from quant.graph import constant, is_float, is_private, name_of
 from quant.place.plan import Decision, Mode, Plan, Quantized, Role, Rule
 
 if TYPE_CHECKING:
@@ -127,7 +127,9 @@ class _Chooser:
             return "its input is float"
         if rule.role in {Role.MOVE, Role.SCALE}:
             return f"it follows {producer.op_type if producer else ''}, which has the integer grid of its own input"
-        return "" if _private(value) else "its input is used elsewhere too, so the integer grid cannot have its limits"
+        return (
+            "" if is_private(value) else "its input is used elsewhere too, so the integer grid cannot have its limits"
+        )
 
     def _add_tensors(self, node: ir.Node, tensors: dict[str, Quantized]) -> None:
         """Add what a node reads as integers, and what it writes as such."""
@@ -171,7 +173,7 @@ class _Chooser:
             return False
         if rule.role is Role.MATRIX:
             return Mode.STATIC in rule.modes and Mode.STATIC in self.modes
-        return self.feeds[node] and (rule.role is not Role.FOLDED or _private(node.inputs[0]))
+        return self.feeds[node] and (rule.role is not Role.FOLDED or is_private(node.inputs[0]))
 
     def _writes_int8(self, node: ir.Node | None) -> bool:
         """Whether a node's output is stored as integers: its kernel knows no other, or int8 follows."""
@@ -184,15 +186,10 @@ class _Chooser:
     def _after_folding(self, value: ir.Value) -> tuple[str, ir.Node | None]:
         """The tensor that stands for `value` once the nodes that fold into its grid are gone, and the last of those."""
         fold = None
-        while _private(value):
+        while is_private(value):
             user = next(iter(value.uses())).node
             rule = self.rules.get(user)
             if rule is None or rule.role is not Role.FOLDED or self.decisions[user].mode is not Mode.ABSORBED:
                 break
             value, fold = user.outputs[0], user
         return name_of(value), fold
-
-
-def _private(value: ir.Value | None) -> bool:
-    """Whether a tensor has one reader and is no output of the graph."""
-    return value is not None and len(value.uses()) == 1 and not value.is_graph_output()

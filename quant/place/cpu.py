@@ -159,10 +159,9 @@ _FEW_CHANNELS = 4
 
 REASONS: Mapping[str, str] = {
     "BatchNormalization": "it follows no convolution that it could be folded into",
-    "ConvTranspose": "no int8 kernel; without groups and dilation, and for a fixed picture size, it is rewritten as a Conv, which has one",
+    "ConvTranspose": "no int8 kernel; without groups and dilation, for pictures of one size, a Conv would replace it",
     "GRU": "no int8 kernel; ONNX Runtime has one for LSTM",
     "Gelu": "no int8 kernel; a ReLU would fold into the integer grid",
-    "HardSwish": "no int8 kernel for its shape; its parts have kernels",
     "LayerNormalization": "no int8 kernel, and rounding before it costs accuracy; a batch norm would fold away",
     "Softmax": "left float: its small values need finer steps than eight bits have",
 }

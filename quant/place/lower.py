@@ -3,29 +3,27 @@
 * mean over all spatial axes -> GlobalAveragePool (torch's exporter writes adaptive_avg_pool2d(1) as a mean)
 * AveragePool -> depthwise Conv, all of whose weights are 1 / window: there is an integer average pool, but it is slower
   than the float one
-* ConvTranspose of stride s -> Conv with s^2 as many channels, one set for each phase of the output, which are then
-  spread in space; the windows of each phase are s times smaller, so the multiply-accumulates are the same
+* ConvTranspose -> Conv, see `quant.place.phases`
 * HardSwish(x) -> x HardSigmoid(x), and HardSigmoid(x) -> Clip(alpha x + beta, 0, 1), of which the integer grid absorbs
   alpha and the Clip
 * BatchNormalization that no convolution precedes -> depthwise 1x1 Conv
+* Relu or Clip behind MaxPool, Reshape and the like -> before them, where a convolution's integer grid absorbs it
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
 
-from quant.graph import constant, has_input, is_float, name_of
+from quant.graph import constant, is_float, is_private, name_of
 from quant.place.editor import Editor
+from quant.place.phases import lower_conv_transpose
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from quant.affine import Floats
+    from collections.abc import Callable, Mapping
 
 
 def lower(model: ir.Model) -> ir.Model:
@@ -69,98 +67,6 @@ def _average_pool(editor: Editor, node: ir.Node) -> None:
     )
 
 
-def _conv_transpose(editor: Editor, node: ir.Node) -> None:
-    x, weight = node.inputs[0], constant(node.inputs[1])
-    bias = constant(node.inputs[2]) if has_input(node, 2) else None
-    size = x.shape[2:] if x is not None and x.shape is not None else ()
-    if weight is None or weight.ndim != 4 or (has_input(node, 2) and bias is None) or not _plain_transpose(node):
-        return
-    if not all(isinstance(extent, int) for extent in size):
-        return
-    axes = _phases(node, size, weight.shape[2:])
-    if any(axis.crop + axis.output > axis.stride * axis.positions for axis in axes):
-        return
-    high, wide = axes
-    channels = weight.shape[1]
-    name = name_of(node.outputs[0])
-    inputs = [x, editor.initializer(f"{name_of(node.inputs[1])}_phases", _phase_weights(weight, high, wide))]
-    if bias is not None:
-        inputs.append(editor.initializer(f"{name_of(node.inputs[2])}_phases", np.tile(bias, high.stride * wide.stride)))
-    pads = [high.taps - 1, wide.taps - 1] * 2
-    value = editor.node("Conv", inputs, f"{name}_phases", attributes={"pads": pads}, like=node)
-    # Channels come in the order (i, j, c) and are spread with the channels last: ONNX Runtime runs int8 convolutions that
-    # way, so the outer two transpositions cancel against its own and the inner one moves whole rows of channels.
-    for op_type, argument in (
-        ("Transpose", [0, 2, 3, 1]),
-        ("Reshape", [0, high.positions, wide.positions, high.stride, wide.stride, channels]),
-        ("Transpose", [0, 1, 3, 2, 4, 5]),
-        ("Reshape", [0, high.positions * high.stride, wide.positions * wide.stride, channels]),
-    ):
-        if op_type == "Transpose":
-            value = editor.node(op_type, [value], f"{name}_spread", attributes={"perm": argument}, like=node)
-        else:
-            shape = editor.initializer(f"{name}_shape", np.array(argument, np.int64))
-            value = editor.node(op_type, [value, shape], f"{name}_spread", like=node)
-    if any(axis.output < axis.stride * axis.positions for axis in axes):
-        bounds = [[axis.crop for axis in axes], [axis.crop + axis.output for axis in axes], [1, 2]]
-        cuts = [editor.initializer(f"{name}_cut", np.array(bound, np.int64)) for bound in bounds]
-        value = editor.node("Slice", [value, *cuts], f"{name}_cropped", like=node)
-    editor.replace(
-        node, editor.node("Transpose", [value], f"{name}_first", attributes={"perm": [0, 3, 1, 2]}, like=node)
-    )
-
-
-@dataclass(frozen=True)
-class _Phases:
-    """One axis of a transposed convolution: which outputs take which taps.
-
-    Output o has phase r = (o + crop) mod stride and position q = (o + crop) div stride, and is a convolution of the inputs
-    q, q - 1, ... with the weights r, r + stride, ...
-    """
-
-    stride: int
-    taps: int
-    positions: int
-    crop: int
-    output: int
-
-
-def _phases(node: ir.Node, size: Sequence[int], kernel: tuple[int, ...]) -> list[_Phases]:
-    strides = node.attributes.get_ints("strides", [1, 1])
-    pads = node.attributes.get_ints("pads", [0, 0, 0, 0])
-    extra = node.attributes.get_ints("output_padding", [0, 0])
-    return [
-        _Phases(
-            stride=strides[axis],
-            taps=-(-kernel[axis] // strides[axis]),
-            positions=size[axis] + -(-kernel[axis] // strides[axis]) - 1,
-            crop=pads[axis],
-            output=(size[axis] - 1) * strides[axis] + kernel[axis] - pads[axis] - pads[axis + 2] + extra[axis],
-        )
-        for axis in (0, 1)
-    ]
-
-
-def _phase_weights(weight: Floats, high: _Phases, wide: _Phases) -> Floats:
-    """Weights (in, out, kernel) of a transposed convolution as those (phases out, in, taps) of a convolution."""
-    inputs, outputs, *kernel = weight.shape
-    full = np.zeros((inputs, outputs, high.taps * high.stride, wide.taps * wide.stride), np.float32)
-    full[:, :, : kernel[0], : kernel[1]] = weight
-    split = full.reshape(inputs, outputs, high.taps, high.stride, wide.taps, wide.stride)[:, :, ::-1, :, ::-1, :]
-    phases = split.transpose(3, 5, 1, 0, 2, 4).reshape(-1, inputs, high.taps, wide.taps)
-    return np.ascontiguousarray(phases)
-
-
-def _plain_transpose(node: ir.Node) -> bool:
-    attributes = node.attributes
-    return (
-        set(attributes.get_ints("dilations", [1])) == {1}
-        and attributes.get_int("group", 1) == 1
-        and "output_shape" not in attributes
-        and attributes.get_string("auto_pad", "NOTSET") == "NOTSET"
-    )
-
-
 def _hard_swish(editor: Editor, node: ir.Node) -> None:
     x, shape, name = node.inputs[0], node.outputs[0].shape, name_of(node.outputs[0])
     attributes = {"alpha": 1 / 6, "beta": 0.5}
@@ -199,16 +105,40 @@ def _batch_norm(editor: Editor, node: ir.Node) -> None:
     )
 
 
-# In order: HardSwish leaves HardSigmoids behind.
+def _hoist(editor: Editor, node: ir.Node) -> None:
+    """Move a Relu or Clip before the nodes that only move or select values: it does the same to each value there."""
+    value, moves = node.inputs[0], 0
+    while value is not None and is_private(value) and (mover := value.producer()) is not None and _moves(mover):
+        value, moves = mover.inputs[0], moves + 1
+    if value is None or not moves or not is_private(value):
+        return
+    (use,) = value.uses()
+    hoisted = editor.node(
+        node.op_type, [value, *node.inputs[1:]], f"{name_of(value)}_hoisted", shape=value.shape, like=node
+    )
+    use.node.replace_input_with(use.idx, hoisted)
+    moved = node.inputs[0]
+    if moved is not None:
+        editor.replace(node, moved)
+
+
+def _moves(node: ir.Node) -> bool:
+    return node.op_type in _MOVERS and node.domain == "" and len(node.outputs) == 1
+
+
+_MOVERS = {"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "DepthToSpace", "Slice"}
+
+# In order: HardSwish leaves HardSigmoids behind, and all may leave a Relu behind what moves values.
 LOWERINGS: tuple[Mapping[str, Callable[[Editor, ir.Node], None]], ...] = (
     {
         "AveragePool": _average_pool,
         "BatchNormalization": _batch_norm,
-        "ConvTranspose": _conv_transpose,
+        "ConvTranspose": lower_conv_transpose,
         "HardSwish": _hard_swish,
         "ReduceMean": _mean,
     },
     {"HardSigmoid": _hard_sigmoid},
+    {"Relu": _hoist, "Clip": _hoist},
 )
 
 
