@@ -165,7 +165,7 @@ def _placed(
 ) -> list[Candidate]:
     """The placements as quantized models, the one to take first in front and refined."""
     run = bench.run
-    if not any(plan.tensors for plan in plans.values()):
+    if not any(plan.matrices for plan in plans.values()):
         with run.stage("place", "found nothing in the graph that has an int8 kernel") as stage:
             stage.kept = False
         return []

@@ -66,7 +66,7 @@ def test_limits_are_never_exceeded_and_cost_at_most_two_steps(low, high, least, 
     grid = activation_grid(Range(low, high), Range(least, most))
     low, high = max(low, least), min(high, most)
     step = (high - low) / 255
-    assert low - 1e-5 * step <= grid.range.low <= low + 2.01 * step
+    assert low * (1 + 1e-6) <= grid.range.low <= low + 2.01 * step
     assert high - 2.01 * step <= grid.range.high <= high * (1 + 1e-6)
 
 

@@ -151,3 +151,10 @@ def test_candidates_are_distinct_and_begin_with_the_stem_in_float(bench, rng):
         "full": "int8",
         "float-ends": "float",
     }
+
+
+def test_a_product_that_may_write_float_is_not_rounded_for_a_relu_that_cannot_fold(bench, rng):
+    constants = {"g": rng.random((8, 8), np.float32), "h": rng.random((8, 4), np.float32)}
+    nodes = ("Gemm", "x g", "a"), ("Relu", "a", "b"), ("Gemm", "b h", "y")
+    model = bench.prepared(*nodes, x=("N", 8), constants=constants, outputs=("a", "y"))
+    assert plan_of(model, modes={Mode.STATIC}).observed == ("x", "b")
