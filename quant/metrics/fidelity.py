@@ -1,7 +1,8 @@
 """How close the second model's outputs are to the first's, sample by sample; no labels are needed.
 
 agreement = equal top classes; SQNR = 10 log10(sum x^2 / sum (x - x')^2) in dB; KL = sum p log(p / q) in nats, p the
-first model's softmax; cosine of the outputs as vectors; the largest absolute difference.
+first model's softmax (or its outputs as they are, where they are probabilities already); cosine of the outputs as
+vectors; the largest absolute difference.
 """
 
 from __future__ import annotations
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.floating]
+
+
+_HELD_AT_ONCE = 4_000_000  # numbers of each model's outputs, in double precision
+_SUM_TOLERANCE = 1e-3  # float16 softmax
+_SMALLEST_PROBABILITY = 1e-7
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +44,20 @@ class Fidelity:
 
 def fidelity(first: Floats, second: Floats) -> Fidelity:
     """Compare outputs of shape (n, C, ...), classes along axis 1; of shape (n,) or with one class, values only."""
+    known = are_probabilities(first)
+    rows = max(1, _HELD_AT_ONCE // max(first[:1].size, 1))
+    parts = [_block(first[i : i + rows], second[i : i + rows], known) for i in range(0, len(first), rows)]
+    return Fidelity(*(np.concatenate(figures) for figures in zip(*parts, strict=True)))
+
+
+def are_probabilities(outputs: Floats) -> bool:
+    """Whether outputs are probabilities over the classes of axis 1 already, so that a softmax would flatten them."""
+    if outputs.ndim < 2 or outputs.shape[1] < 2 or outputs.min() < 0 or outputs.max() > 1:
+        return False
+    return bool(np.abs(outputs.sum(axis=1, dtype=np.float64) - 1).max() <= _SUM_TOLERANCE)
+
+
+def _block(first: Floats, second: Floats, probabilities: bool) -> tuple[Floats, ...]:  # noqa: FBT001  # internal
     x, y = (np.asarray(v, dtype=np.float64).reshape(len(v), -1) for v in (first, second))
     noise, signal = ((x - y) ** 2).sum(axis=1), (x**2).sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -49,9 +69,14 @@ def fidelity(first: Floats, second: Floats) -> Fidelity:
         agreement, kl = np.full(len(x), np.nan), np.full(len(x), np.nan)
     else:
         agreement = (np.argmax(first, axis=1) == np.argmax(second, axis=1)).mean(axis=axes, dtype=float)
-        p, q = _log_softmax(first), _log_softmax(second)
+        p, q = (_log_softmax(_logits(v) if probabilities else v) for v in (first, second))
         kl = (np.exp(p) * (p - q)).sum(axis=1).mean(axis=axes)
-    return Fidelity(agreement, sqnr, kl, cosine, np.abs(x - y).max(axis=1, initial=0.0))
+    return agreement, sqnr, kl, cosine, np.abs(x - y).max(axis=1, initial=0.0)
+
+
+def _logits(probabilities: Floats) -> Floats:
+    """Their logarithm; an int8 softmax gives zeros, which stand for less than half a step of its grid."""
+    return np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST_PROBABILITY))
 
 
 def _log_softmax(x: Floats) -> npt.NDArray[np.float64]:

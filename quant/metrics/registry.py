@@ -36,7 +36,7 @@ class MetricResult:
         int8: value of the second model.
         drop: how much worse the second model is: positive is worse, whichever direction is better.
         interval: of the drop, at 95 %.
-        verdict: "lost", "gained", "within LIMIT", "cannot tell", or "" where there is no interval.
+        verdict: "lost", "gained", "within LIMIT", "cannot tell", or "" where there is none to give.
         n: units that were compared.
         higher_is_better: the direction.
         method: how the interval was made.
@@ -86,9 +86,8 @@ def _accuracy(name: str, metric: Metric, evidence: Evidence) -> MetricResult:
         return _from_counts(confusion.accuracy)(name, metric, evidence)
     first, second = (float((p == counts.truth).mean()) for p in (counts.first, counts.second))
     interval = statistics.tango_interval(*counts.discordant, counts.units)
-    return _result(
-        name, metric, evidence, (first, second, first - second), interval, counts.units, "Tango score interval"
-    )
+    words = statistics.verdict(interval, evidence.limit)
+    return _result(name, metric, (first, second, first - second), interval, words, counts.units, "Tango score interval")
 
 
 def _counts(evidence: Evidence) -> PairedCounts:
@@ -100,9 +99,10 @@ def _counts(evidence: Evidence) -> PairedCounts:
 def _from_counts(statistic: Statistic) -> Callable[[str, Metric, Evidence], MetricResult]:
     def compute(name: str, metric: Metric, evidence: Evidence) -> MetricResult:
         counts = _counts(evidence)
-        first, second = (float(statistic(counts.matrix(p).astype(float))) for p in (counts.first, counts.second))
+        first, second = (float(statistic(counts.counts(p))) for p in (counts.first, counts.second))
         interval, method = counts.interval(statistic, evidence.seed)
-        return _result(name, metric, evidence, (first, second, first - second), interval, counts.units, method)
+        words = statistics.verdict(interval, evidence.limit)
+        return _result(name, metric, (first, second, first - second), interval, words, counts.units, method)
 
     return compute
 
@@ -116,14 +116,16 @@ def _agreement(name: str, metric: Metric, evidence: Evidence) -> MetricResult:
     else:
         inner = statistics.mean_interval(1 - values, evidence.seed)
         interval, method = inner, f"bootstrap over samples, seed {evidence.seed}"
-    return _result(name, metric, evidence, (1.0, mean, 1.0 - mean), interval, n, method)
+    words = statistics.verdict(interval, evidence.limit, one_sided=True)
+    return _result(name, metric, (1.0, mean, 1.0 - mean), interval, words, n, method)
 
 
 def _kl(name: str, metric: Metric, evidence: Evidence) -> MetricResult:
     values = evidence.fidelity.kl
     interval = statistics.mean_interval(values, evidence.seed)
     mean, method = float(values.mean()), f"bootstrap over samples, seed {evidence.seed}"
-    return _result(name, metric, evidence, (0.0, mean, mean), interval, len(values), method)
+    # No verdict: the limit is a part of the samples, and this is in nats.
+    return _result(name, metric, (0.0, mean, mean), interval, "", len(values), method)
 
 
 def _summary(pick: Callable[[Fidelity], float], ideal: float | None) -> Callable[[str, Metric, Evidence], MetricResult]:
@@ -132,7 +134,7 @@ def _summary(pick: Callable[[Fidelity], float], ideal: float | None) -> Callable
     def compute(name: str, metric: Metric, evidence: Evidence) -> MetricResult:
         value = pick(evidence.fidelity)
         drop = None if ideal is None else (ideal - value if metric.higher_is_better else value - ideal)
-        return _result(name, metric, evidence, (ideal, value, drop), None, len(evidence.fidelity.cosine), "")
+        return _result(name, metric, (ideal, value, drop), None, "", len(evidence.fidelity.cosine), "")
 
     return compute
 
@@ -140,14 +142,13 @@ def _summary(pick: Callable[[Fidelity], float], ideal: float | None) -> Callable
 def _result(
     name: str,
     metric: Metric,
-    evidence: Evidence,
     values: tuple[float | None, float, float | None],
     interval: Interval | None,
+    words: str,
     n: int,
     method: str,
 ) -> MetricResult:
     first, second, drop = values
-    words = statistics.verdict(interval, evidence.limit)
     return MetricResult(name, first, second, drop, interval, words, n, metric.higher_is_better, method)
 
 

@@ -1,5 +1,7 @@
 """Metrics against scikit-learn and torch."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from sklearn import metrics as reference
 
 from profiler.errors import DataError, UsageError
 from quant.metrics import METRICS, compare_outputs
-from quant.metrics.confusion import PairedCounts
+from quant.metrics.confusion import ClassCounts, PairedCounts
 from quant.metrics.fidelity import fidelity
 
 
@@ -60,10 +62,12 @@ def test_the_bootstrap_of_maps_is_that_of_whole_maps():
     truth = r.integers(0, 2, (20, 4, 4))
     first = np.where(r.random(truth.shape) < 0.9, truth, 1 - truth)
     counts = PairedCounts(truth, first, first, 2)
-    a, b = counts.resampled(0, 500)
-    assert a.sum(axis=(1, 2)) == pytest.approx(np.full(500, 20 * 16 + 2))
-    assert a.mean(axis=0) == pytest.approx(counts.matrix(first), abs=6)
-    assert np.abs(a - b).sum(axis=(1, 2)).max() <= 4
+    portions = list(counts.resampled(0, 500))
+    a, b = (ClassCounts(*(np.concatenate(x) for x in zip(*side, strict=True))) for side in zip(*portions, strict=True))
+    assert a.actual.sum(axis=1) == pytest.approx(np.full(500, 20 * 16 + 2))
+    for mean, whole in zip((x.mean(axis=0) for x in a), counts.counts(first), strict=True):
+        assert mean == pytest.approx(whole, abs=6)
+    assert np.abs(a.predicted - b.predicted).sum(axis=1).max() <= 4
 
 
 def test_equal_models_never_have_an_empty_interval():
@@ -144,3 +148,94 @@ def test_unknown_metrics_are_answered_with_close_ones():
 
 def test_every_direction_is_declared():
     assert {name for name, m in METRICS.items() if not m.higher_is_better} == {"kl", "max_error"}
+
+
+def test_a_thousand_classes_fit_in_memory():
+    r = np.random.default_rng(8)
+    truth = r.integers(0, 1000, 600)
+    predicted = np.where(r.random(600) < 0.98, truth, r.integers(0, 1000, 600))
+    found = compare_outputs(scores(1000, truth), scores(1000, predicted), truth, metrics=("f1",)).metrics["f1"]
+    assert found.int8 == pytest.approx(reference.f1_score(truth, predicted, average="macro", zero_division=0))
+    assert found.interval.low <= found.drop <= found.interval.high
+
+
+def test_a_resample_counts_what_drawing_the_samples_would():
+    r = np.random.default_rng(9)
+    for shape in ((40,), (7, 3, 3)):
+        truth, first, second = (r.integers(0, 4, shape) for _ in range(3))
+        counts = PairedCounts(truth, first, second, 4)
+        groups = counts._groups
+        tallies = groups.summed(groups.alike[None, :].astype(int), 20).reshape(5, 4)
+        for predicted, rows in ((first, (2, 0, 1)), (second, (4, 0, 3))):
+            assert np.array_equal(tallies[list(rows)], np.stack(counts.counts(predicted)))
+
+
+@pytest.mark.parametrize("maps", [1, 2, 4])
+def test_a_few_maps_show_nothing(maps):
+    truth = np.zeros((maps, 8, 8), dtype=int)
+    worse = truth.copy()
+    worse[:, :4] = 1
+    found = compare_outputs(scores(2, truth), scores(2, worse), truth).metrics
+    assert {m.verdict for m in found.values()} == {"cannot tell"}
+
+
+def test_one_sample_that_changes_class_is_no_lost_agreement():
+    x = np.random.default_rng(10).normal(size=(1000, 10))
+    y = x.copy()
+    y[0] = np.roll(y[0], 1)
+    assert compare_outputs(x, y, None).metrics["agreement"].verdict == "within 0.01"
+    assert compare_outputs(x, np.roll(x, 1, axis=1), None).metrics["agreement"].verdict == "lost"
+    assert compare_outputs(x, x + 1e-3 * y, None).metrics["kl"].verdict == ""
+
+
+def test_infinity_is_null_in_json():
+    x = np.random.default_rng(11).normal(size=(20, 5))
+    rows = json.loads(json.dumps(compare_outputs(x, x, None).to_dict(), allow_nan=False))["metrics"]
+    assert rows["sqnr"]["int8"] is None
+    assert rows["cosine"]["int8"] == pytest.approx(1.0)
+
+
+def test_the_divergence_of_probabilities_is_not_taken_of_their_softmax():
+    r = np.random.default_rng(12)
+    p, q = (torch.softmax(torch.from_numpy(3 * r.normal(size=(50, 6))), 1) for _ in range(2))
+    found = compare_outputs(p.numpy(), q.numpy(), None)
+    expected = torch.nn.functional.kl_div(q.log(), p, reduction="batchmean")
+    assert found.metrics["kl"].int8 == pytest.approx(float(expected))
+    assert any("probabilities" in note for note in found.notes)
+
+
+def test_ties_and_undefined_ratios_are_noted():
+    truth = np.arange(9) % 3
+    notes = " ".join(compare_outputs(scores(3, truth), np.zeros((9, 3)), truth).notes)
+    assert "second model's best score is tied 9 times" in notes
+    assert "second model's precision is 0/0, taken as 0, in classes it never predicts: 1, 2" in notes
+    assert "first model's" not in notes
+
+
+def test_scores_in_maps_of_one_position_are_classification():
+    truth = np.arange(30) % 3
+    found = compare_outputs(scores(3, truth)[:, :, None, None], scores(3, truth)[:, :, None, None], truth)
+    assert (found.task, found.metrics["accuracy"].int8) == ("classification", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"task": "clasification"}, UsageError, "no task 'clasification'"),
+        ({"task": "segmentation"}, DataError, "are classification, not segmentation"),
+    ],
+)
+def test_a_task_that_does_not_fit_is_refused(options, error, words):
+    with pytest.raises(error, match=words):
+        compare_outputs(GOOD, GOOD, np.zeros(4, int), **options)
+
+
+def test_nothing_that_was_asked_for_is_left_out_in_silence():
+    x = np.random.default_rng(13).normal(size=(30, 1))
+    with pytest.raises(UsageError, match="agreement: needs outputs with two classes"):
+        compare_outputs(x, x, None, metrics=("agreement",))
+    with pytest.raises(DataError, match="two classes or more"):
+        compare_outputs(x, x, np.zeros(30, int))
+    with pytest.raises(DataError, match="nothing to compare"):
+        compare_outputs(x[:0], x[:0], None)
+    assert any("without agreement and kl" in note for note in compare_outputs(x, x, None).notes)

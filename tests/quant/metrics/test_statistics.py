@@ -32,6 +32,49 @@ def test_tango_inverts_the_score_test(b, c, n):
     assert score_by_likelihood(b, c, n, high) == pytest.approx(-z, abs=2e-3)
 
 
+@pytest.mark.parametrize(
+    ("b", "c", "n", "confidence", "low", "high"),
+    [
+        # Fagerland, Lydersen and Laake, Statistical Analysis of Contingency Tables (2017), chapter 8: two trials.
+        (1, 7, 21, 0.95, -0.517, -0.026),
+        (6, 16, 161, 0.95, -0.1240, -0.0054),
+        (28, 25, 618, 0.90, -0.0148, 0.0247),  # R, PropCIs::scoreci.mp(25, 28, 618, 0.9)
+    ],
+)
+def test_tango_gives_published_intervals(b, c, n, confidence, low, high):
+    assert statistics.tango_interval(b, c, n, confidence) == pytest.approx((low, high), abs=5e-4)
+
+
+@pytest.mark.parametrize("n", [10, 180, 50_000])
+def test_tango_without_discordant_pairs(n):
+    z2 = stats.norm.ppf(0.975) ** 2
+    assert statistics.tango_interval(0, 0, n) == pytest.approx((-z2 / (n + z2), z2 / (n + z2)))
+
+
+@pytest.mark.parametrize("units", [5, 10, 30, 1000])
+def test_the_tail_of_few_is_students(units):
+    t = stats.t.ppf(0.975, units - 1)
+    assert statistics.tail_of_few(units) == pytest.approx(stats.norm.cdf(-t * np.sqrt(units / (units - 1))), rel=0.03)
+
+
+def exact_coverage(n, p, q):
+    """Summed over every outcome of n pairs, those of a probability below 1e-12 left out."""
+    most = int(n * (p + q) + 12 * np.sqrt(n * (p + q)) + 12)
+    b, c = np.mgrid[: most + 1, : most + 1].reshape(2, -1)
+    chance = stats.multinomial.pmf(np.stack([b, c, n - b - c], axis=1), n, [p, q, 1 - p - q])
+    held = 0.0
+    for i in np.flatnonzero(chance > 1e-12):
+        low, high = statistics.tango_interval(int(b[i]), int(c[i]), n)
+        held += chance[i] * (low <= p - q <= high)
+    return held
+
+
+@pytest.mark.parametrize("n", [180, 360, 1000])
+@pytest.mark.parametrize("share", [0.5, 0.75, 1.0])
+def test_tango_covers_one_percent_discordant(n, share):
+    assert exact_coverage(n, 0.01 * share, 0.01 * (1 - share)) >= 0.949
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.integers(1, 2000), st.integers(0, 40), st.integers(0, 40))
 def test_tango_properties(n, b, c):
@@ -113,7 +156,7 @@ def f1_coverage(n, trials, seed):
     second = np.where(generator.random(population) < 0.015, wrong(truth, 0.6), first)
     f1 = averaged(f1_parts, "macro")
     whole = PairedCounts(truth, first, second, classes)
-    true_drop = float(f1(whole.matrix(first).astype(float)) - f1(whole.matrix(second).astype(float)))
+    true_drop = float(f1(whole.counts(first)) - f1(whole.counts(second)))
     held = 0
     for trial in range(trials):
         chosen = generator.integers(0, population, n)
