@@ -159,7 +159,8 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
 def _state(provider: Any) -> str:  # noqa: ANN401  # quant.providers.ProviderState
     if provider.loads:
         return f"{provider.name}: loads"
-    return f"{provider.name}: does not load: {provider.reason}"
+    remedy = f" {provider.remedy}" if provider.remedy else ""
+    return f"{provider.name}: does not load: {provider.reason}.{remedy}"
 
 
 def _versions(versions: Mapping[str, str | None]) -> list[str]:

@@ -1,5 +1,6 @@
 """What is promised of the six reference networks, each seen on all of them."""
 
+import copy
 import importlib.util
 import sys
 from pathlib import Path
@@ -8,10 +9,13 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from profiler import analyze, open_model
 from profiler.analyzer import Subject
 from profiler.crosscheck.receptive import verify_receptive_fields
+from profiler.walk import walk
 
 # Imported by path: test folders are no packages.
 spec = importlib.util.spec_from_file_location("networks", Path(__file__).with_name("networks.py"))
@@ -43,7 +47,7 @@ def test_output_sizes_are_those_of_a_real_run(name):
     sizes = {}
     for path, module in model.named_modules():
         if path and not list(module.children()):
-            module.register_forward_hook(lambda m, i, o, path=path: sizes.setdefault(path, o))
+            module.register_forward_hook(lambda m, i, o, path=path: sizes.update({path: sizes.get(path, o)}))
     with torch.no_grad():
         model(torch.zeros(networks.SIZE))
     seen = {path: tuple((o[0] if isinstance(o, tuple) else o).shape) for path, o in sizes.items()}
@@ -59,6 +63,53 @@ def test_receptive_fields_equal_the_probe(name):
     checks = verify_receptive_fields(Subject(opened(name), (networks.SIZE,), {}))
     assert {c.status for c in checks} == {"exact"}
     assert [c for c in checks if not c.equal] == []
+
+
+class Linear(TorchFunctionMode):
+    """Activations become the identity and max pools averages: a gradient then shows structure, not dead units."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        name = func.__name__
+        if name in ("relu", "relu6", "hardtanh", "relu_", "hardtanh_"):
+            return args[0]
+        if "max_pool2d" in name:
+            return F.avg_pool2d(*args[:2])
+        return func(*args, **(kwargs or {}))
+
+
+def made_positive(model):
+    """The same network with positive random weights, and norms that change nothing."""
+    model = copy.deepcopy(model).double()
+    for module in model.modules():
+        for p in module.parameters(recurse=False):
+            torch.nn.init.uniform_(p, 0.1, 1.0)
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.reset_running_stats()
+    return model
+
+
+@pytest.mark.parametrize("name", networks.CONVOLUTIONAL)
+def test_receptive_fields_equal_gradients_position_by_position(name):
+    torch.manual_seed(0)
+    model = made_positive(opened(name))
+    steps, outputs = [], []
+    x = torch.zeros(networks.SIZE, dtype=torch.float64, requires_grad=True)
+    walk(model, [x.detach()], {}, steps.append)
+    fields = [s.fields[0] for s in steps if "conv" in s.call.packet]
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            module.register_forward_hook(lambda m, i, o: outputs.append(o))
+    with Linear():
+        model(x)
+    assert len(outputs) == len(fields) >= 6
+    for out, field in zip(outputs, fields, strict=True):
+        for axis in (0, 1):
+            span = field.true[axis].span
+            for v in range(out.shape[2 + axis]):
+                picked = out.select(2 + axis, v).sum()
+                (gradient,) = torch.autograd.grad(picked, x, retain_graph=True)
+                lit = np.flatnonzero(gradient[0, 0].numpy().any(axis=1 - axis))
+                assert (lit[0], lit[-1]) == (span.first[v], span.last[v])
 
 
 @pytest.fixture(scope="module")
