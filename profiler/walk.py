@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from profiler.aten import find
-from profiler.aten.call import NO_COST, Call, Operator, argument_names, tensors_of
+from profiler.aten.call import NO_COST, Call, Operator, argument_names, on_device, tensors_of
 from profiler.errors import FormulaError, ModelError, NetgaugeError
 from profiler.memory import Memory, storage_key
 from profiler.receptive.field import TensorField
@@ -28,6 +28,8 @@ from profiler.step import ModuleCall, Step, Visitor
 MOST_KEPT_VALUES = 1 << 24
 _FIELD = "_netgauge_field"
 _OURS = "_netgauge_ours"
+
+INTEGER_WORK = Operator("integer work", "Element by element", None)
 
 # Operators that make a tensor from nothing: integers among their results are made for real.
 _CREATORS = frozenset(
@@ -137,20 +139,19 @@ class _Walk(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
 
     def _run(self, func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
         tensors = tensors_of((args, kwargs))
-        if "device" in argument_names(func) and not (tensors and str(func.overloadpacket) not in _CREATORS):
+        if "device" in argument_names(func) and (not tensors or str(func.overloadpacket) in _CREATORS):
             result = func(*args, **{**kwargs, "device": torch.device("meta")})
             integers = not result.is_floating_point() and not result.is_complex()
             if integers and result.numel() <= MOST_KEPT_VALUES:
                 result = func(*args, **{**kwargs, "device": torch.device("cpu")})
             return result
         if tensors and not any(t.is_meta for t in tensors):
-            kwargs = {**kwargs, "device": torch.device("cpu")} if kwargs.get("device") is not None else kwargs
+            args, kwargs = on_device(func, args, kwargs, "cpu")
             result = func(*args, **kwargs)
             floats = [t for t in tensors_of(result) if t.is_floating_point() or t.is_complex()]
             return tree_map(_hollowed, result) if floats else result
-        if kwargs.get("device") is not None:
-            kwargs = {**kwargs, "device": torch.device("meta")}
         args, kwargs = tree_map(_hollowed, (args, kwargs))
+        args, kwargs = on_device(func, args, kwargs, "meta")
         return func(*args, **kwargs)
 
     # Reporting ---------------------------------------------------------------------------------------------------
@@ -161,7 +162,9 @@ class _Walk(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
             return
         _check_size(call, operator, self.where)
         floating = any(t.is_floating_point() or t.is_complex() for t in (*call.outputs, *tensors_of(call.args)))
-        cost = operator.cost(call) if operator and operator.cost and floating else NO_COST
+        if operator is not None and not floating:
+            operator = INTEGER_WORK
+        cost = operator.cost(call) if operator and operator.cost else NO_COST
         parameters, inputs = [], []
         for tensor in tensors_of((call.args, call.kwargs)):
             key = storage_key(tensor)

@@ -25,6 +25,18 @@ def argument_names(func: torch._ops.OpOverload) -> tuple[str, ...]:
     return tuple(_signature(func))
 
 
+def on_device(
+    func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], device: str
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with any device that they name replaced; as they are where they name none."""
+    position, _ = _signature(func).get("device", (-1, None))
+    if 0 <= position < len(args) and args[position] is not None:
+        return (*args[:position], torch.device(device), *args[position + 1 :]), kwargs
+    if kwargs.get("device") is not None:
+        return args, {**kwargs, "device": torch.device(device)}
+    return args, kwargs
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """An operator call as the walk saw it.
