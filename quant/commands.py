@@ -73,6 +73,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
     TARGET, in a checkout, the reference network models/digits_mobile.py is taken with its data.
     """
     from profiler.files import check_writable, write_whole
+    from profiler.sources import is_factory
     from quant.pipeline import quantize as run
     from quant.report import json_text, quantization_text
 
@@ -80,7 +81,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
         target, weights, calibration, data = _reference_network(context)
     elif calibration is None:
         raise click.UsageError(f"--calibration is needed: samples of the model's input, as {_DATA}")
-    stem = Path(target.rpartition(":")[0] if ".py:" in target else target).stem
+    stem = target.rpartition(":")[2] if is_factory(target) else Path(target).stem
     output = output or f"{stem}.int8.onnx"
     report = report or str(Path(output).with_suffix("").with_suffix(".quantization.json"))
     for path in (output, report):

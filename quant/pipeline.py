@@ -48,7 +48,8 @@ MOST_HELD_BACK = 100
 TIMED_INPUTS = 16
 SCREENING_SECONDS = 1.5
 FLOAT = "float"
-_NOT_FASTER = "int8 was timed and is not faster than float on this machine"
+_NOT_FASTER = "int8 was timed and is not faster on this machine"
+_NO_KERNEL = "nothing in the graph has an int8 kernel"
 
 
 def quantize(  # noqa: PLR0913  # the contract's signature
@@ -118,14 +119,15 @@ def quantize(  # noqa: PLR0913  # the contract's signature
     judge.compared(float_file)  # what does not fit is said before minutes are spent on measuring
 
     graph = lower(original)
-    ranked = _placed(graph, calibrating, bench, TARGETS[target](graph.graph), min(SCREENING_SECONDS, seconds))
+    plans = {name: plan for name, plan in TARGETS[target](graph.graph).items() if plan.matrices}
+    ranked = _placed(graph, calibrating, bench, plans, min(SCREENING_SECONDS, seconds))
     within = [c for c in ranked if judge.within(c, max_drop)]
     chosen, latency = _settled(within, bench, float_file, seconds)
     int8_file = chosen.file if chosen else float_file
     with run.stage("evaluate", f"ran both models on {len(judge.samples)} samples"):
         comparison = judge.compared(int8_file)
     with run.stage("explain", "looked at the graph that ONNX Runtime makes of the file"):
-        rows = _rows(graph, chosen, ranked, bench)
+        rows = _rows(graph, chosen, ranked, bench) if chosen else _float_rows(original, ranked)
     written = _written(destination, int8_file, float_file)
     return Quantization(
         metrics=comparison.metrics,
@@ -165,7 +167,7 @@ def _placed(
 ) -> list[Candidate]:
     """The placements as quantized models, the one to take first in front and refined."""
     run = bench.run
-    if not any(plan.matrices for plan in plans.values()):
+    if not plans:
         with run.stage("place", "found nothing in the graph that has an int8 kernel") as stage:
             stage.kept = False
         return []
@@ -202,25 +204,24 @@ def _settled(
 ) -> tuple[Candidate | None, LatencyComparison]:
     """The first placement that is not slower than float, timed at length; None and float itself where there is none."""
     for candidate in ranked:
-        if candidate.latency is None or candidate.latency.verdict == "slower":
+        if candidate.latency is None or _slower(candidate.latency):
             continue
         with bench.run.stage("time", f"timed the placement {candidate.plan.name} against float") as stage:
             latency = bench.against_float(candidate.file, seconds)
-            stage.kept = latency.verdict != "slower"
+            stage.kept = not _slower(latency)
         if stage.kept:
             return candidate, latency
     with bench.run.stage("time", "timed float against itself: no placement is faster here"):
         return None, bench.against_float(float_file, seconds)
 
 
-def _rows(graph: ir.Model, chosen: Candidate | None, ranked: Sequence[Candidate], bench: Bench) -> tuple[NodeRow, ...]:
+def _slower(latency: LatencyComparison) -> bool:
+    """Whether a file should not be handed out: slower, or not shown to differ and slower by the estimate."""
+    return latency.verdict == "slower" or (latency.verdict != "faster" and latency.speedup < 1)
+
+
+def _rows(graph: ir.Model, chosen: Candidate, ranked: Sequence[Candidate], bench: Bench) -> tuple[NodeRow, ...]:
     """What became of every node, and the part of the time it takes."""
-    if chosen is None:
-        reasons = {name: d.reason for name, d in ranked[0].plan.nodes.items() if d.kernel == "float"} if ranked else {}
-        return tuple(
-            NodeRow(node.name or "", node.op_type, layer_of(node), "float", reasons.get(node.name or "", _NOT_FASTER))
-            for node in graph.graph
-        )
     shares = node_shares(chosen.file, bench.feeds, device=bench.run.device, threads=bench.run.threads)
     rows = explain(graph, chosen.plan, chosen.graph).rows
     measured = _against_full(chosen, ranked)
@@ -231,6 +232,18 @@ def _rows(graph: ir.Model, chosen: Candidate | None, ranked: Sequence[Candidate]
             reason=row.reason + (measured if _left_out(row) else ""),
         )
         for row, node in zip(rows, graph.graph, strict=True)
+    )
+
+
+def _float_rows(original: ir.Model, ranked: Sequence[Candidate]) -> tuple[NodeRow, ...]:
+    """Why every node stayed float where the whole model did."""
+    full = next((c.plan for c in ranked if c.plan.name == cpu.FULL), None)
+    reasons = {name: d.reason for name, d in full.nodes.items() if d.kernel == "float"} if full else {}
+    best = max((c.speedup for c in ranked), default=0.0)
+    timed = f"{_NOT_FASTER}: the best placement ran at {best:.2f}x float's speed" if ranked else _NO_KERNEL
+    return tuple(
+        NodeRow(node.name or "", node.op_type, layer_of(node), "float", reasons.get(node.name or "", timed))
+        for node in original.graph
     )
 
 

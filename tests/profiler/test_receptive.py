@@ -195,6 +195,19 @@ def test_a_recurrence_sees_what_came_before():
     assert rows.span.last.tolist() == list(range(6))
 
 
+def test_an_embedding_keeps_the_positions():
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.conv = nn.Embedding(10, 4), nn.Conv1d(4, 4, 3, padding=1)
+
+        def forward(self, ids):
+            return self.conv(self.table(ids).transpose(1, 2))
+
+    field = analyze(Words(), torch.zeros(1, 12, dtype=torch.int64)).layers[-1].receptive_field
+    assert (field.size, field.start, field.status) == ((3,), (-1,), "exact")
+
+
 def test_unknown_operators_make_the_field_unknown():
     class Odd(nn.Module):
         def forward(self, x):

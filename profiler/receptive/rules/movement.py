@@ -30,6 +30,12 @@ def _expand(call: Call, field: TensorField) -> TensorField:
     return expanded_to(field, call.out)
 
 
+def _embedding(call: Call, fields: Fields) -> Sequence[TensorField | None]:
+    """Each index becomes a vector that depends on it alone."""
+    field = fields(call["indices"])
+    return [None if field is None else expanded_to(reshaped(field, (*field.shape, 1)), call.out)]
+
+
 def _concat(call: Call, fields: Fields) -> Sequence[TensorField | None]:
     tensors = [t for t in call["tensors"] if tuple(t.shape) != (0,)]
     axis = call["dim"] % len(call.out)
@@ -131,6 +137,7 @@ TABLE: dict[str, Rule] = {
     **{f"aten.{name}": unary(_reshape) for name in ("view", "_unsafe_view", "reshape", "flatten", "unflatten")},
     **{f"aten.{name}": unary(_reshape) for name in ("squeeze", "unsqueeze", "view_as", "reshape_as", "ravel")},
     **{f"aten.{name}": unary(_expand) for name in ("expand", "expand_as", "broadcast_to")},
+    "aten.embedding": _embedding,
     "aten.cat": _concat,
     "aten.slice": unary(_slice),
     "aten.select": unary(_select),
