@@ -1,11 +1,14 @@
 """The command line as a stranger meets it: what it prints, and how it ends."""
 
+import contextlib
+import io
 import json
 import re
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,15 +16,30 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+import cli
+
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "models"
 CNN = str(MODELS / "digits_cnn.pt")
 RESNET = f"{MODELS / 'digits_resnet.py'}:digits_resnet"
 
 
-def run(*arguments, cwd=None):
-    command = [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+def run(*arguments, cwd=ROOT):
+    """The program's main(), in this process: starting Python and importing torch anew would take most of the time."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setattr(sys, "argv", ["cli.py", *map(str, arguments)])
+        patch.chdir(cwd)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    return SimpleNamespace(returncode=ended.value.code, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+def test_the_file_is_a_program(tmp_path):
+    """One run as a stranger makes it, in a process of its own."""
+    command = [sys.executable, str(ROOT / "cli.py"), "profile", "none.pt"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (4, "", "error: none.pt: no such file\n")
 
 
 def clear(done):

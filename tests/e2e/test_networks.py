@@ -128,7 +128,7 @@ def quantized(tmp_path_factory):
                 networks.data(name),
                 folder / f"{name}.int8.onnx",
                 weights=weights,
-                seconds=1.0,
+                seconds=0.5,
             )
         return results[name]
 
