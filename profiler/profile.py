@@ -181,6 +181,7 @@ class Profile:
             "totals": asdict(self.totals),
             "layers": [layer.to_dict() for layer in self.layers],
             "uncounted": dict(self.uncounted),
+            "free": dict(self.free),
             "crosscheck": {peer: check.to_dict() for peer, check in self._checks.items()},
             "environment": environment(),
         }

@@ -150,6 +150,7 @@ class _Walk(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
             result = func(*args, **kwargs)
             floats = [t for t in tensors_of(result) if t.is_floating_point() or t.is_complex()]
             return tree_map(_hollowed, result) if floats else result
+        _check_values(func, args)
         args, kwargs = tree_map(_hollowed, (args, kwargs))
         args, kwargs = on_device(func, args, kwargs, "meta")
         return func(*args, **kwargs)
@@ -192,6 +193,14 @@ def _hollowed(value: Any) -> Any:  # noqa: ANN401  # any argument
     setattr(hollow, _OURS, True)
     setattr(hollow, _FIELD, field_of(value))
     return hollow
+
+
+def _check_values(func: torch._ops.OpOverload, args: tuple[Any, ...]) -> None:
+    """What a kernel with storage would refuse: rows that a table does not have."""
+    if func is torch.ops.aten.embedding.default and not args[1].is_meta and args[1].numel():
+        low, high = int(args[1].min()), int(args[1].max())
+        if low < 0 or high >= args[0].shape[0]:
+            raise IndexError(f"indices run from {low} to {high}, the table has {args[0].shape[0]} rows")
 
 
 def field_of(tensor: torch.Tensor) -> TensorField | None:

@@ -80,7 +80,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
         target: what the file is made for: "cpu".
         metrics: names from `quant.metrics.METRICS`; the task's default set where None.
         max_drop: the most accuracy to lose. Placements are tried, fastest first, until the interval of the drop lies
-            below it; `budget` of the result says whether one did.
+            below it. Where none does, the fastest is kept and `budget` of the result is False.
         weights: a state dict for a factory.
         device: where to run both models.
         threads: that one operator may use.
@@ -122,7 +122,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
     plans = {name: plan for name, plan in TARGETS[target](graph.graph).items() if plan.matrices}
     ranked = _placed(graph, calibrating, bench, plans, min(SCREENING_SECONDS, seconds))
     within = [c for c in ranked if judge.within(c, max_drop)]
-    chosen, latency = _settled(within, bench, float_file, seconds)
+    chosen, latency = _settled(within or ranked, bench, float_file, seconds)
     int8_file = chosen.file if chosen else float_file
     with run.stage("evaluate", f"ran both models on {len(judge.samples)} samples"):
         comparison = judge.compared(int8_file)
@@ -137,7 +137,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
         file_bytes={"float": len(float_file), "int8": len(int8_file)},
         stages=tuple(run.stages),
         placement=chosen.plan.name if chosen else FLOAT,
-        budget=None if max_drop is None else bool(within) or not ranked,
+        budget=None if max_drop is None else chosen is None or chosen in within,
         output=written[0],
         reference=written[1],
         model=int8_file,

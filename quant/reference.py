@@ -15,6 +15,7 @@ from profiler.errors import DataError, ModelError
 from profiler.sources import OpenedModel, open_model
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx
 
     from quant.data import Samples
@@ -73,7 +74,8 @@ def _exported(module: nn.Module, name: str, samples: Samples) -> Reference:
     from quant.export import export_onnx
 
     _check_fit(module, name, samples)
-    examples = tuple(torch.from_numpy(array[:2].copy()) for array in samples.inputs.values())
+    examples = tuple(_example(array) for array in samples.inputs.values())
+    _check_run(module, name, samples, examples)
     names = None if list(samples.inputs) == ["x"] else list(samples.inputs)
     exported = export_onnx(module, examples, input_names=names)
     return Reference(exported.model, name, exported.notes)
@@ -87,6 +89,26 @@ def _check_fit(module: nn.Module, name: str, samples: Samples) -> None:
     except TypeError as error:
         arrays = ", ".join(map(repr, samples.inputs))
         raise DataError(f"{samples.name}: holds the arrays {arrays}; {name} takes {forward} ({error})") from error
+
+
+def _example(array: np.ndarray) -> torch.Tensor:
+    """Two samples as the model will get them: floating point in single precision."""
+    few = torch.from_numpy(array[:2].copy())
+    return few.float() if few.dtype == torch.float64 else few
+
+
+def _check_run(module: nn.Module, name: str, samples: Samples, examples: tuple[torch.Tensor, ...]) -> None:
+    """The module has to run on the data before anything is blamed on the exporter."""
+    training = module.training
+    try:
+        with torch.no_grad():
+            module.eval()(*examples)
+    except Exception as error:
+        sizes = ", ".join(f"{key} {tuple(array.shape[1:])} {array.dtype}" for key, array in samples.inputs.items())
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{samples.name}: {name} fails on these samples ({sizes}): {reason}") from error
+    finally:
+        module.train(training)
 
 
 def _with_its_weights(opened: OpenedModel) -> ir.Model:

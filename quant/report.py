@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from quant.result import ModelComparison, NodeRow, Quantization
 
 MOST_REASONS = 6
+_MISSED = (
+    "budget: MISSED, the interval of the drop reaches beyond it; more samples narrow it, if the drop itself is small"
+)
 
 
 class _Result(Protocol):
@@ -49,7 +52,7 @@ def quantization_text(result: Quantization) -> str:
     lines += ["", *node_lines(result.nodes, result.placement), ""]
     lines += [f"note: {note}" for note in result.notes]
     if result.budget is not None:
-        lines.append("budget: the drop is bounded by it" if result.budget else "budget: MISSED, more may be lost")
+        lines.append("budget: kept, the interval of the drop lies below it" if result.budget else _MISSED)
     for path in (result.output, result.reference):
         if path is not None:
             lines.append(f"wrote {path}")

@@ -79,11 +79,11 @@ class Quantization:
     """
 
     metrics: Mapping[str, MetricResult]
-    comparison: Comparison
-    latency: LatencyComparison
-    nodes: tuple[NodeRow, ...]
+    comparison: Comparison = field(repr=False)
+    latency: LatencyComparison = field(repr=False)
+    nodes: tuple[NodeRow, ...] = field(repr=False)
     file_bytes: Mapping[str, int]
-    stages: tuple[Stage, ...]
+    stages: tuple[Stage, ...] = field(repr=False)
     placement: str
     budget: bool | None
     output: Path | None

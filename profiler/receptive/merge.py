@@ -169,6 +169,9 @@ def _spread_over(view: AxisView, order: list[int], sizes: dict[int, int]) -> Spa
 
 def _local_union(a: AxisView, b: AxisView, field: TensorField) -> AxisView:
     """A view that no longer moves because everything was joined tells nothing local: the other one stands."""
+    seeing = [v for v in (a, b) if (v.span.last >= v.span.first).any()]
+    if len(seeing) == 1:
+        return seeing[0]
     if a.mixed != b.mixed and not (a.atoms and b.atoms):
         return b if a.mixed else a
     return _union(a, b, field)

@@ -168,6 +168,7 @@ GOOD = np.zeros((8, 1, 32, 32), np.float32)
     [
         ({"x": np.zeros((8, 3, 32, 32), np.float32)}, None, "3"),
         ({"picture": GOOD, "other": GOOD}, None, "picture"),
+        ({"x": np.zeros((8, 1, 32, 32), np.uint8)}, None, "uint8"),
         ({"x": np.full((8, 1, 32, 32), np.nan, np.float32)}, None, "NaN"),
         ({"x": GOOD}, {"x": GOOD, "y": np.arange(8) + 5}, "0 to 9"),
         ({"x": GOOD}, {"x": GOOD, "y": np.zeros((8, 2), int)}, "labels"),
@@ -260,7 +261,8 @@ def test_a_missed_budget_is_exit_code_one(tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 1
-    assert "budget" in done.stdout
+    assert "budget: MISSED" in done.stdout
+    assert "placement: float\n" not in done.stdout
 
 
 def test_doctor_knows_this_machine():

@@ -150,6 +150,11 @@ def test_masks_and_positions_made_on_the_way_keep_their_values():
     assert analyze(Masked(), (2, 5)).layers[-1].op == "add"
 
 
+def test_indices_beyond_a_table_are_refused():
+    with pytest.raises(ModelError, match="4 rows"):
+        analyze(nn.Embedding(4, 2), torch.tensor([[1, 7]]))
+
+
 def test_integers_are_no_floating_point_operations():
     class Positions(nn.Module):
         def forward(self, x):
