@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     Model = str | Path | bytes | RuntimeSession
     Inputs = Sequence[Mapping[str, np.ndarray]]
+    _Fed = tuple[RuntimeSession, Inputs]
 
 MOST_INPUTS = 32  # more would only make the check before the measurement longer
 _RANDOM_HINT = "\nThe inputs were random, with open dimensions taken as 1: give inputs that fit."
@@ -60,10 +61,14 @@ def compare_latency(
     first, second = (_session(model, device, threads) for model in (model_a, model_b))
     _check_alike(first, second)
     feeds = _feeds(first, inputs, seed)
-    warnings = [*machine.describe().warnings(), *_check_outputs(first, second, feeds, given=inputs is not None)]
+    theirs = [_renamed(feed, first, second) for feed in feeds]
+    warnings = [
+        *machine.describe().warnings(),
+        *_check_outputs((first, feeds), (second, theirs), given=inputs is not None),
+    ]
     measured = compare(
         _runner(first, feeds),
-        _runner(second, feeds),
+        _runner(second, theirs),
         settings=Protocol.lasting(seconds),
         seed=seed,
         progress=progress,
@@ -95,13 +100,19 @@ def _feeds(session: RuntimeSession, inputs: Inputs | None, seed: int) -> list[di
     return feeds
 
 
-def _check_outputs(
-    first: RuntimeSession, second: RuntimeSession, feeds: Sequence[Mapping[str, np.ndarray]], *, given: bool
-) -> list[str]:
+def _renamed(feed: Mapping[str, np.ndarray], first: RuntimeSession, second: RuntimeSession) -> Mapping[str, np.ndarray]:
+    """The first model's inputs under the second's names, by position: exporters name the same inputs differently."""
+    if set(first.input_names) == set(second.input_names) or len(first.input_names) != len(second.input_names):
+        return feed
+    return {theirs: feed[ours] for ours, theirs in zip(first.input_names, second.input_names, strict=True)}
+
+
+def _check_outputs(a: _Fed, b: _Fed, *, given: bool) -> list[str]:
     """Run both models once on every input; a model that gives NaN where the other does not is not worth timing."""
-    for number, feed in enumerate(feeds):
+    (first, ours), (second, theirs) = a, b
+    for number, feeds in enumerate(zip(ours, theirs, strict=True)):
         finite = []
-        for session in (first, second):
+        for session, feed in zip((first, second), feeds, strict=True):
             try:
                 outputs = session.run(feed)
             except NetgaugeError as error:

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 from profiler.errors import DataError
 from quant.data import Samples
 from quant.inference import feeds, first_output
+from quant.latency import compare_latency
 from quant.runtime import open_session
 from quant.select import AS_CLOSE, AS_FAST, Candidate, ranking
 
@@ -66,6 +67,12 @@ def model(batch, kind=TensorProto.FLOAT):
 def test_every_sample_comes_out_once_whatever_batch_the_model_wants(batch):
     x = np.random.default_rng(0).normal(size=(10, 2)).astype(np.float32)
     assert np.array_equal(first_output(open_session(model(batch)), Samples({"x": x}, None, "data")), x)
+
+
+def test_models_with_other_input_names_are_compared_by_position():
+    renamed = model("n").replace(b"x", b"q")
+    latency = compare_latency(model("n"), renamed, seconds=0.2)
+    assert latency.pairs > 0
 
 
 def test_precision_is_adapted_but_kinds_are_not():
