@@ -36,7 +36,3 @@ class UnavailableError(NetgaugeError):
 
 class FormulaError(NetgaugeError):
     """A documented formula and torch disagree on a shape. This is a defect of netgauge, never of the model."""
-
-
-# A short name that is being retired while its callers move.
-EnvironmentUnusable = UnavailableError
