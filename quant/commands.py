@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from quant.progress import Progress
 
 _DATA = "an .npz, a built-in set (digits, digits-ink) or FILE.py:function"
-_Decorator = "Callable[[Callable[..., None]], Callable[..., None]]"
 
 
 def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

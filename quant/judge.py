@@ -33,20 +33,32 @@ class Judge:
             self.bench.reference, self.samples, stage="evaluating float", progress=self.bench.run.progress
         )
 
+    def check(self) -> None:
+        """Compare float with itself: labels, metrics and outputs that do not go together come to light.
+
+        Raises:
+            DataError: the labels do not fit the outputs.
+            UsageError: a metric that these samples cannot give.
+        """
+        self._against_float(self._float)
+
     def compared(self, model: bytes) -> Comparison:
         """A model's metrics against float's."""
         if model not in self._known:
             run = self.bench.run
             outputs = first_output(run.opened(model), self.samples, stage="evaluating int8", progress=run.progress)
-            self._known[model] = compare_outputs(
-                self._float,
-                outputs,
-                self.samples.labels if self.labelled else None,
-                task=self.samples.task if self.labelled else None,
-                metrics=self.metrics,
-                seed=run.seed,
-            )
+            self._known[model] = self._against_float(outputs)
         return self._known[model]
+
+    def _against_float(self, outputs: np.ndarray) -> Comparison:
+        return compare_outputs(
+            self._float,
+            outputs,
+            self.samples.labels if self.labelled else None,
+            task=self.samples.task if self.labelled else None,
+            metrics=self.metrics,
+            seed=self.bench.run.seed,
+        )
 
     def within(self, candidate: Candidate, max_drop: float | None) -> bool:
         """Whether the interval of the first metric's drop lies inside the budget; always, where there is none."""

@@ -116,7 +116,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
     calibrating, held_back, notes = _held_back(samples, seed)
     bench = _bench(run.opened(float_file), held_back, run)
     judge = Judge(bench, labelled or held_back, labelled=labelled is not None, metrics=metrics)
-    judge.compared(float_file)  # what does not fit is said before minutes are spent on measuring
+    judge.check()  # what does not fit is said before minutes are spent on measuring
 
     graph = lower(original)
     plans = {name: plan for name, plan in TARGETS[target](graph.graph).items() if plan.matrices}

@@ -1,7 +1,5 @@
 """Numbers and names as people read them."""
 
-from fractions import Fraction
-
 from profiler.profile import Layer, ReceptiveField, Shape
 
 _STEPS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -50,11 +48,6 @@ def field(receptive: ReceptiveField | None) -> str:
 
 def _sizes(receptive: ReceptiveField) -> str:
     return "x".join(map(str, receptive.size))
-
-
-def fraction(value: Fraction) -> str:
-    """An integer, or a fraction as 1/2."""
-    return str(value)
 
 
 def kind(layer: Layer, *, alone: bool) -> str:
