@@ -62,6 +62,8 @@ def _row(step: Step) -> Layer:
         params=sum(p.numel() for p in step.parameters),
         param_bytes=sum(_bytes(p) for p in step.parameters),
         output_bytes=sum(_bytes(t) for t in call.outputs),
+        read_bytes=sum(_bytes(t) for t in call.tensors),
+        write_bytes=sum(_bytes(t) for t in call.outputs),
         formula=operator.formula if operator else "",
         status=("free" if operator.free else "counted") if operator else "uncounted",
         receptive_field=summarize(step.fields[0]),
@@ -121,4 +123,6 @@ def _totals(model: nn.Module, layers: list[Layer], memory: Memory) -> Totals:
         param_bytes=sum(_bytes(p) for p in parameters),
         activation_bytes=memory.total,
         peak_bytes=memory.peak,
+        read_bytes=sum(layer.read_bytes for layer in layers),
+        write_bytes=sum(layer.write_bytes for layer in layers),
     )

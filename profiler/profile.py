@@ -58,6 +58,8 @@ class Layer:
         params: parameters used here for the first time.
         param_bytes: their bytes.
         output_bytes: bytes of the outputs.
+        read_bytes: bytes of all tensors that went in, parameters included; 0 where the result is a view.
+        write_bytes: bytes written: the outputs, or what an in-place operator changes; 0 for a view.
         formula: heading in docs/formulas.md.
         status: "counted", "uncounted", or "free" where it computes nothing and its parameters are why it has a row.
         receptive_field: of the first output; None where the input does not reach it.
@@ -74,9 +76,17 @@ class Layer:
     params: int
     param_bytes: int
     output_bytes: int
+    read_bytes: int
+    write_bytes: int
     formula: str
     status: str
     receptive_field: ReceptiveField | None
+
+    @property
+    def intensity(self) -> float:
+        """Arithmetic intensity: FLOPs per byte read or written, 0 where no byte moves."""
+        moved = self.read_bytes + self.write_bytes
+        return self.flops / moved if moved else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -126,6 +136,7 @@ class Totals:
         param_bytes: their bytes.
         activation_bytes: bytes of every tensor computed, views not counted again.
         peak_bytes: most bytes of inputs and activations alive at once, parameters left out.
+        read_bytes, write_bytes: sums over the layers: what the operators read and write if nothing stays in a cache.
     """
 
     macs: int
@@ -135,6 +146,64 @@ class Totals:
     param_bytes: int
     activation_bytes: int
     peak_bytes: int
+    read_bytes: int
+    write_bytes: int
+
+    @property
+    def intensity(self) -> float:
+        """Arithmetic intensity: FLOPs per byte read or written."""
+        moved = self.read_bytes + self.write_bytes
+        return self.flops / moved if moved else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorSum:
+    """All calls of one kind of operation.
+
+    Attributes:
+        op: the kind.
+        calls: how many rows there are.
+        macs, flops, params, read_bytes, write_bytes: their sums.
+    """
+
+    op: str
+    calls: int
+    macs: int
+    flops: int
+    params: int
+    read_bytes: int
+    write_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Backward:
+    """The backward half of a training step: gradients of the sum of the outputs for every parameter.
+
+    Attributes:
+        macs, flops: of the backward operators.
+        peak_bytes: most bytes of activations and gradients alive at once over forward and backward.
+        layers: one row per backward operator call, under the module whose forward call it belongs to.
+        uncounted: calls per operator that no formula is known for.
+        free: calls per operator that is free by convention.
+    """
+
+    macs: int
+    flops: int
+    peak_bytes: int
+    layers: tuple[Layer, ...]
+    uncounted: Mapping[str, int]
+    free: Mapping[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "macs": self.macs,
+            "flops": self.flops,
+            "peak_bytes": self.peak_bytes,
+            "layers": [layer.to_dict() for layer in self.layers],
+            "uncounted": dict(self.uncounted),
+            "free": dict(self.free),
+        }
 
 
 @dataclass(frozen=True)
@@ -148,6 +217,8 @@ class Profile:
         uncounted: calls per operator that no formula is known for.
         free: calls per operator that is free by convention.
         inputs: sizes the model was run on.
+        backward: the backward half of a training step, where it was asked for.
+        notes: what a reader must know of how the figures came about, in sentences.
     """
 
     totals: Totals
@@ -156,8 +227,22 @@ class Profile:
     uncounted: Mapping[str, int]
     free: Mapping[str, int]
     inputs: tuple[Shape, ...]
+    backward: Backward | None = None
+    notes: tuple[str, ...] = ()
     subject: "Subject | None" = field(default=None, repr=False, compare=False)
     _checks: dict[str, "Crosscheck"] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def operators(self) -> tuple[OperatorSum, ...]:
+        """Sums per kind of operation, in the order in which the kinds appear."""
+        groups: dict[str, list[Layer]] = {}
+        for layer in self.layers:
+            groups.setdefault(layer.op, []).append(layer)
+        names = ("macs", "flops", "params", "read_bytes", "write_bytes")
+        return tuple(
+            OperatorSum(op, len(rows), *(sum(getattr(row, name) for row in rows) for name in names))
+            for op, rows in groups.items()
+        )
 
     def crosscheck(self, peer: str = "fvcore") -> "Crosscheck":
         """Compare with another counter and explain every difference; run once, then remembered.
@@ -182,6 +267,9 @@ class Profile:
             "layers": [layer.to_dict() for layer in self.layers],
             "uncounted": dict(self.uncounted),
             "free": dict(self.free),
+            "operators": [asdict(o) for o in self.operators],
+            "backward": self.backward.to_dict() if self.backward else None,
+            "notes": list(self.notes),
             "crosscheck": {peer: check.to_dict() for peer, check in self._checks.items()},
             "environment": environment(),
         }

@@ -1,7 +1,7 @@
 """One call of an ATen operator, its arguments reachable by the names of the operator's schema."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -37,21 +37,27 @@ def on_device(
     return args, kwargs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # not frozen: one is made for every operator call, and freezing costs a microsecond
 class Call:
     """An operator call as the walk saw it.
 
     Attributes:
         func: the overload that was called.
-        args: positional arguments; tensors have no storage.
+        args: positional arguments; read sizes and types of tensors only, most have no storage.
         kwargs: keyword arguments.
         outputs: the tensors that came out, in order.
+        tensors: all tensors among the arguments, in order.
     """
 
     func: torch._ops.OpOverload
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    outputs: tuple[torch.Tensor, ...] = field(default=())
+    outputs: tuple[torch.Tensor, ...] = ()
+    tensors: tuple[torch.Tensor, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.tensors:
+            self.tensors = tuple(tensors_of((self.args, self.kwargs)))
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401  # arguments are of every type
         """The argument of that name, or its default."""
@@ -80,7 +86,7 @@ class Call:
     @property
     def first(self) -> torch.Tensor:
         """The first tensor argument, whatever its name."""
-        return tensors_of(self.args)[0]
+        return self.tensors[0]
 
     @property
     def out(self) -> Shape:

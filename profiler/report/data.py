@@ -10,7 +10,18 @@ from profiler.report import units
 
 COLUMNS = (
     *("name", "type", "op", "call", "input_shapes", "output_shapes", "macs", "flops", "params", "param_bytes"),
-    *("output_bytes", "formula", "status", "rf_size", "rf_stride", "rf_start", "rf_status", "rf_local_size"),
+    *(
+        "output_bytes",
+        "read_bytes",
+        "write_bytes",
+        "formula",
+        "status",
+        "rf_size",
+        "rf_stride",
+        "rf_start",
+        "rf_status",
+        "rf_local_size",
+    ),
 )
 
 
