@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import nn
 
-from profiler.aten.call import tensors_of
+from profiler.aten.call import Call, tensors_of
 from profiler.errors import UsageError
+from profiler.inventory import modules_by_path, unique_parameters
 from profiler.memory import Memory, storage_key
 from profiler.modules import module_tree
 from profiler.profile import Layer, Profile, Shape, Totals
@@ -37,6 +37,14 @@ class _Rows:
     layers: list[Layer] = field(default_factory=list)
     uncounted: Counter[str] = field(default_factory=Counter)
     free: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+    def restart(self, reason: str) -> None:
+        """Forget what was collected: the walk begins anew."""
+        self.layers.clear()
+        self.uncounted.clear()
+        self.free.clear()
+        self.notes.append(reason)
 
     def add(self, step: Step) -> None:
         if step.operator is None:
@@ -49,29 +57,37 @@ class _Rows:
 
 
 def _row(step: Step) -> Layer:
-    call, operator = step.call, step.operator
+    call, operator, cost, module, inputs, parameters, fields, written = step
     return Layer(
-        name=step.module.name,
-        type=step.module.type,
+        name=module.name,
+        type=module.type,
         op=operator.op if operator else call.packet.removeprefix("aten."),
-        call=step.module.number,
-        input_shapes=step.inputs,
-        output_shapes=tuple(tuple(t.shape) for t in call.outputs),
-        macs=step.cost.macs,
-        flops=step.cost.flops,
-        params=sum(p.numel() for p in step.parameters),
-        param_bytes=sum(_bytes(p) for p in step.parameters),
-        output_bytes=sum(_bytes(t) for t in call.outputs),
-        read_bytes=sum(_bytes(t) for t in call.tensors),
-        write_bytes=sum(_bytes(t) for t in call.outputs),
+        call=module.number,
+        input_shapes=inputs,
+        output_shapes=tuple([tuple(t.shape) for t in call.outputs]),
+        macs=cost.macs,
+        flops=cost.flops,
+        params=sum([p.numel() for p in parameters]),
+        param_bytes=sum([p.nbytes for p in parameters]),
+        output_bytes=sum([t.nbytes for t in call.outputs]),
+        read_bytes=bytes_read(call) if written else 0,
+        write_bytes=sum([t.nbytes for t in written]),
         formula=operator.formula if operator else "",
         status=("free" if operator.free else "counted") if operator else "uncounted",
-        receptive_field=summarize(step.fields[0]),
+        receptive_field=summarize(fields[0]),
     )
 
 
-def _bytes(tensor: torch.Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+# Operators that read as much of their first tensor as they hand on.
+_LOOKUPS = frozenset(f"aten.{name}" for name in ("embedding", "index", "index_select", "gather", "take_along_dim"))
+
+
+def bytes_read(call: Call) -> int:
+    """Bytes of the tensors that went in, each storage element once: a repeated axis is not read again."""
+    total = sum([min(t.nbytes, t.untyped_storage().nbytes()) for t in call.tensors])
+    if call.packet in _LOOKUPS:
+        total += min(call.outputs[0].nbytes - call.first.nbytes, 0)
+    return total
 
 
 def analyze(model: nn.Module, *inputs: Any, **kwargs: Any) -> Profile:  # noqa: ANN401  # whatever the model takes
@@ -96,7 +112,7 @@ def analyze(model: nn.Module, *inputs: Any, **kwargs: Any) -> Profile:  # noqa: 
     if not inputs and not kwargs:
         raise UsageError("analyze() needs the model's inputs: tensors, or shapes such as (1, 3, 224, 224)")
     rows = _Rows()
-    memory = walk(model, inputs, kwargs, rows.add)
+    memory = walk(model, inputs, kwargs, rows.add, restart=rows.restart)
     return Profile(
         totals=_totals(model, rows.layers, memory),
         layers=tuple(rows.layers),
@@ -104,6 +120,7 @@ def analyze(model: nn.Module, *inputs: Any, **kwargs: Any) -> Profile:  # noqa: 
         uncounted=dict(rows.uncounted),
         free=dict(rows.free),
         inputs=_input_shapes(inputs, kwargs),
+        notes=tuple(rows.notes),
         subject=Subject(model, inputs, kwargs),
     )
 
@@ -114,15 +131,16 @@ def _input_shapes(inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[S
 
 
 def _totals(model: nn.Module, layers: list[Layer], memory: Memory) -> Totals:
-    parameters = {storage_key(p): p for p in model.parameters()}.values()
+    everywhere = unique_parameters(m for _, m in modules_by_path(model))
+    parameters = {storage_key(p): p for p in everywhere}.values()
     return Totals(
-        macs=sum(layer.macs for layer in layers),
-        flops=sum(layer.flops for layer in layers),
-        params=sum(p.numel() for p in parameters),
-        trainable_params=sum(p.numel() for p in parameters if p.requires_grad),
-        param_bytes=sum(_bytes(p) for p in parameters),
+        macs=sum([layer.macs for layer in layers]),
+        flops=sum([layer.flops for layer in layers]),
+        params=sum([p.numel() for p in parameters]),
+        trainable_params=sum([p.numel() for p in parameters if p.requires_grad]),
+        param_bytes=sum([p.nbytes for p in parameters]),
         activation_bytes=memory.total,
         peak_bytes=memory.peak,
-        read_bytes=sum(layer.read_bytes for layer in layers),
-        write_bytes=sum(layer.write_bytes for layer in layers),
+        read_bytes=sum([layer.read_bytes for layer in layers]),
+        write_bytes=sum([layer.write_bytes for layer in layers]),
     )

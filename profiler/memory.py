@@ -1,7 +1,8 @@
 """Storages: which one a tensor lies in, and how many bytes are alive."""
 
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -13,19 +14,32 @@ def storage_key(tensor: torch.Tensor) -> int:
 
 @dataclass(slots=True)
 class Memory:
-    """Bytes of the tensors alive, parameters left out."""
+    """Bytes of the tensors alive, parameters left out.
+
+    Attributes:
+        live: bytes alive now.
+        peak: most bytes alive at once.
+        total: bytes of all storages together.
+        alive: the storages alive, by key.
+    """
 
     live: int = 0
     peak: int = 0
     total: int = 0
+    alive: dict[int, Any] = field(default_factory=dict)
 
     def allocate(self, storage: torch.UntypedStorage) -> None:
         """Count a storage until its last tensor goes."""
+        key = storage._cdata  # noqa: SLF001  # as above
+        if key in self.alive:
+            return
         size = storage.nbytes()
         self.live += size
         self.total += size
         self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._free, size).atexit = False
 
-    def _free(self, size: int) -> None:
-        self.live -= size
+        def free(_reference: object) -> None:
+            self.live -= size
+            del self.alive[key]
+
+        self.alive[key] = weakref.ref(storage, free)

@@ -3,9 +3,9 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-import torch
 from torch import nn
 
+from profiler.inventory import own_parameters
 from profiler.memory import storage_key
 from profiler.profile import Layer, ModuleSum
 
@@ -23,26 +23,24 @@ def module_tree(model: nn.Module, layers: Iterable[Layer]) -> ModuleSum:
         flops[layer.name] += layer.flops
     seen: set[int] = set()
 
-    def build(module: nn.Module, name: str) -> ModuleSum:
+    def build(module: nn.Module, name: str) -> tuple[ModuleSum, dict[int, tuple[int, int]]]:
         seen.add(id(module))
-        children = tuple(
-            build(child, f"{name}.{key}" if name else key)
-            for key, child in module.named_children()
-            if id(child) not in seen
-        )
-        parameters = list(_unique(module.parameters()))
-        return ModuleSum(
+        stored = {storage_key(p): (p.numel(), p.nbytes) for p in own_parameters(module)}
+        children = []
+        for key, child in module._modules.items():  # noqa: SLF001  # what named_children() reads
+            if child is not None and id(child) not in seen:
+                below, inside = build(child, f"{name}.{key}" if name else key)
+                children.append(below)
+                stored.update(inside)
+        summed = ModuleSum(
             name=name,
             type=type(module).__name__,
-            macs=macs[name] + sum(child.macs for child in children),
-            flops=flops[name] + sum(child.flops for child in children),
-            params=sum(p.numel() for p in parameters),
-            param_bytes=sum(p.numel() * p.element_size() for p in parameters),
-            children=children,
+            macs=macs[name] + sum([child.macs for child in children]),
+            flops=flops[name] + sum([child.flops for child in children]),
+            params=sum([count for count, _ in stored.values()]),
+            param_bytes=sum([size for _, size in stored.values()]),
+            children=tuple(children),
         )
+        return summed, stored
 
-    return build(model, "")
-
-
-def _unique(parameters: Iterable[nn.Parameter]) -> Iterable[torch.Tensor]:
-    return {storage_key(p): p for p in parameters}.values()
+    return build(model, "")[0]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -18,18 +19,18 @@ class ModuleCall:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One operator call.
 
     Attributes:
-        call: the call, its tensors without storage.
+        call: the call; most tensors have no values.
         operator: its entry in the table, None where it has none.
         cost: by the formula; zero for free and unknown operators.
         module: the innermost module it ran in.
         inputs: sizes of the tensors that went in and depend on the model's inputs: no parameters, no buffers.
         parameters: the model's parameters that were used here for the first time.
         fields: receptive field of each output, None where the input does not reach it.
+        written: the tensors it wrote: new ones, or the one it changed in place; none where it only made a view.
     """
 
     call: Call
@@ -39,6 +40,7 @@ class Step:
     inputs: tuple[tuple[int, ...], ...]
     parameters: tuple[torch.Tensor, ...]
     fields: tuple[TensorField | None, ...]
+    written: tuple[torch.Tensor, ...]
 
 
 Visitor = Callable[[Step], None]

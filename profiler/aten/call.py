@@ -1,35 +1,21 @@
 """One call of an ATen operator, its arguments reachable by the names of the operator's schema."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 
+from profiler.aten.overload import schema_of
+
 Shape = tuple[int, ...]
-
-
-@cache
-def _signature(func: torch._ops.OpOverload) -> dict[str, tuple[int, Any]]:
-    """Position and default of each argument; keyword-only ones have position -1."""
-    arguments = {}
-    for position, argument in enumerate(func._schema.arguments):  # noqa: SLF001  # the only way to a schema
-        default = argument.default_value if argument.has_default_value() else None
-        arguments[argument.name] = (-1 if argument.kwarg_only else position, default)
-    return arguments
-
-
-def argument_names(func: torch._ops.OpOverload) -> tuple[str, ...]:
-    """Names of the operator's arguments in schema order."""
-    return tuple(_signature(func))
 
 
 def on_device(
     func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], device: str
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments with any device that they name replaced; as they are where they name none."""
-    position, _ = _signature(func).get("device", (-1, None))
+    position, _ = schema_of(func).signature.get("device", (-1, None))
     if 0 <= position < len(args) and args[position] is not None:
         return (*args[:position], torch.device(device), *args[position + 1 :]), kwargs
     if kwargs.get("device") is not None:
@@ -37,7 +23,6 @@ def on_device(
     return args, kwargs
 
 
-@dataclass(slots=True, eq=False)  # not frozen: one is made for every operator call, and freezing costs a microsecond
 class Call:
     """An operator call as the walk saw it.
 
@@ -47,37 +32,42 @@ class Call:
         kwargs: keyword arguments.
         outputs: the tensors that came out, in order.
         tensors: all tensors among the arguments, in order.
+        packet: the operator's name without its overload: `aten.conv2d`.
     """
 
-    func: torch._ops.OpOverload
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    outputs: tuple[torch.Tensor, ...] = ()
-    tensors: tuple[torch.Tensor, ...] = ()
+    __slots__ = ("_signature", "args", "func", "kwargs", "outputs", "packet", "tensors")
 
-    def __post_init__(self) -> None:
-        if not self.tensors:
-            self.tensors = tuple(tensors_of((self.args, self.kwargs)))
+    def __init__(
+        self,
+        func: torch._ops.OpOverload,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        outputs: tuple[torch.Tensor, ...] = (),
+        tensors: tuple[torch.Tensor, ...] | None = None,
+    ) -> None:
+        schema = schema_of(func)
+        self.func = func
+        self.args = args
+        self.kwargs = kwargs
+        self.outputs = outputs
+        self.tensors = schema.tensors(args, kwargs) if tensors is None else tensors
+        self.packet = schema.packet
+        self._signature = schema.signature
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401  # arguments are of every type
         """The argument of that name, or its default."""
-        position, default = _signature(self.func)[name]
+        position, default = self._signature[name]
         if 0 <= position < len(self.args):
             return self.args[position]
         return self.kwargs.get(name, default)
 
     def get(self, name: str) -> Any:  # noqa: ANN401  # as above
         """The argument of that name, or None where the overload has no such argument."""
-        return self[name] if name in _signature(self.func) else None
+        return self[name] if name in self._signature else None
 
     def __contains__(self, name: str) -> bool:
         """Whether the overload has an argument of that name."""
-        return name in _signature(self.func)
-
-    @property
-    def packet(self) -> str:
-        """The operator's name without its overload: `aten.conv2d`."""
-        return str(self.func.overloadpacket)
+        return name in self._signature
 
     def shape(self, name: str) -> Shape:
         """Shape of a tensor argument."""
@@ -120,6 +110,9 @@ class Cost(NamedTuple):
 NO_COST = Cost(0, 0)
 
 
+Make = Callable[[Call, Shape], torch.Tensor | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Operator:
     """What netgauge knows of an ATen operator.
@@ -128,13 +121,16 @@ class Operator:
         op: the kind of operation, in the field's words.
         formula: the heading in docs/formulas.md that states the cost.
         cost: from the call, with its outputs, to the cost; None for operators that are free by convention.
-        shape: from the call to the documented output size; None where the size is not a matter of shapes.
+        shape: from the call, before it has outputs, to the documented output size; None, or a function that gives
+            None, where the size is not a matter of shapes or the arguments do not fit.
+        make: from the call and that size to the result, from `allocate`; None where torch's own kernel is needed.
     """
 
     op: str
     formula: str
     cost: Callable[[Call], Cost] | None
     shape: Callable[[Call], Shape | None] | None = None
+    make: Make | None = None
 
     @property
     def free(self) -> bool:
@@ -142,7 +138,7 @@ class Operator:
         return self.cost is None
 
 
-def per_axis(value: int | list[int], axes: int) -> tuple[int, ...]:
+def per_axis(value: int | Sequence[int], axes: int) -> tuple[int, ...]:
     """One number for every spatial axis, from torch's "an int, or one for all, or one each"."""
     if isinstance(value, int):
         return (value,) * axes

@@ -1,7 +1,11 @@
 """Fully connected layers, matrix products, attention and recurrence: ATen arguments to formulas."""
 
 from math import prod
+from typing import Any
 
+import torch
+
+from profiler.aten.allocate import FLOATS, empty, rows
 from profiler.aten.call import Call, Cost, Operator, Shape
 from profiler.formulas.attention import attention_flops, attention_macs
 from profiler.formulas.dense import einsum_cost, einsum_shape, linear_macs, matmul_macs, matmul_shape
@@ -14,8 +18,9 @@ def _linear_cost(call: Call) -> Cost:
     return Cost(macs, 2 * macs + (call.out_elements if call["bias"] is not None else 0))
 
 
-def _linear_shape(call: Call) -> Shape:
-    return call.shape("input")[:-1] + call.shape("weight")[:1]
+def _linear_shape(call: Call) -> Shape | None:
+    x, weight = call.shape("input"), call.shape("weight")
+    return (*x[:-1], weight[0]) if len(weight) == 2 and x and x[-1] == weight[1] else None
 
 
 def _operands(call: Call) -> tuple[Shape, Shape]:
@@ -27,8 +32,20 @@ def _operands(call: Call) -> tuple[Shape, Shape]:
     return call.shape("self"), call.shape(right)
 
 
-def _product_shape(call: Call) -> Shape:
-    return matmul_shape(*_operands(call))
+def _product_shape(call: Call) -> Shape | None:
+    left, right = _operands(call)
+    if not left or not right or left[-1] != right[max(len(right) - 2, 0)]:
+        return None
+    try:
+        return matmul_shape(left, right)
+    except ValueError:
+        return None
+
+
+def _product(call: Call, shape: Shape) -> torch.Tensor | None:
+    """A small left factor beside a batch is multiplied the other way round and comes out transposed: torch's case."""
+    left, right = _operands(call)
+    return None if len(left) < 3 <= len(right) else rows(call, shape)
 
 
 def _product_cost(call: Call) -> Cost:
@@ -62,8 +79,22 @@ def _attention_cost(call: Call) -> Cost:
     return Cost(attention_macs(*sizes), attention_flops(*sizes, masked=masked))
 
 
-def _attention_shape(call: Call) -> Shape:
-    return call.shape("query")[:-1] + call.shape("value")[-1:]
+def _attention_shape(call: Call) -> Shape | None:
+    q, k, v = call.shape("query"), call.shape("key"), call.shape("value")
+    fits = len(q) == len(k) == len(v) and q[-1] == k[-1] and k[-2] == v[-2]
+    heads = bool(call.get("enable_gqa")) or q[:-2] == k[:-2] == v[:-2]
+    return (*q[:-1], v[-1]) if fits and heads else None
+
+
+def _attended(call: Call, shape: Shape) -> torch.Tensor | None:
+    """With equal widths torch's CPU kernel lays heads beside each other, so that joining them again copies nothing."""
+    q, k, v = call.shape("query"), call.shape("key"), call.shape("value")
+    dtype = call.first.dtype
+    if dtype not in FLOATS or any(call[name].dtype is not dtype for name in ("key", "value")):
+        return None
+    if len(shape) == 4 and q[:2] == k[:2] == v[:2] and q[-1] == v[-1]:
+        return empty((shape[0], shape[2], shape[1], shape[3]), dtype).transpose(1, 2)
+    return empty(shape, dtype)
 
 
 def recurrence(call: Call) -> Recurrence:
@@ -99,13 +130,29 @@ def _recurrent_shape(call: Call) -> Shape:
     return (*x[:-1], sizes.state * sizes.directions)
 
 
-PRODUCT = Operator("matrix product", "Matrix product", _product_cost, _product_shape)
-PRODUCT_ADD = Operator("matrix product", "Matrix product", _product_add_cost, _product_shape)
-RECURRENT = Operator("recurrence", "Recurrence", _recurrent_cost, _recurrent_shape)
-ATTENTION = Operator("attention", "Attention", _attention_cost, _attention_shape)
+def _recurred(call: Call, shape: Shape) -> Any:  # noqa: ANN401  # output and last states
+    """The output and, per layer and direction, the last states; batch first is a view of time first."""
+    sizes = recurrence(call)
+    x = call["data"] if "batch_sizes" in call else call["input"]
+    if any(t.dtype is not x.dtype for t in call["params"]) or len(shape) not in (2, 3):
+        return None
+    packed = "batch_sizes" in call
+    if not packed and call["batch_first"]:
+        output = empty((shape[1], shape[0], shape[2]), x.dtype).transpose(0, 1)
+    else:
+        output = empty(shape, x.dtype)
+    initial = call["hx"]
+    states = [empty(tuple(h.shape), x.dtype) for h in (initial if isinstance(initial, list | tuple) else [initial])]
+    return (output, *states) if sizes.steps else None
+
+
+PRODUCT = Operator("matrix product", "Matrix product", _product_cost, _product_shape, _product)
+PRODUCT_ADD = Operator("matrix product", "Matrix product", _product_add_cost, _product_shape, rows)
+RECURRENT = Operator("recurrence", "Recurrence", _recurrent_cost, _recurrent_shape, _recurred)
+ATTENTION = Operator("attention", "Attention", _attention_cost, _attention_shape, _attended)
 
 TABLE = {
-    "aten.linear": Operator("fully connected", "Fully connected", _linear_cost, _linear_shape),
+    "aten.linear": Operator("fully connected", "Fully connected", _linear_cost, _linear_shape, rows),
     "aten.matmul": PRODUCT,
     "aten.mm": PRODUCT,
     "aten.bmm": PRODUCT,

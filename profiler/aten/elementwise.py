@@ -3,7 +3,10 @@
 from collections.abc import Callable, Sequence
 from math import prod
 
-from profiler.aten.call import Call, Cost, Operator, Shape, tensors_of
+import torch
+
+from profiler.aten.allocate import FLOATS, channels, empty, joined, like_first, rows, truth
+from profiler.aten.call import Call, Cost, Make, Operator, Shape
 from profiler.formulas.activation import (
     COST_PER_ELEMENT,
     log_softmax_flops,
@@ -16,24 +19,31 @@ from profiler.formulas.normalization import batch_norm_flops, rms_norm_flops, st
 from profiler.formulas.resampling import FLOPS_PER_ELEMENT, resized
 
 
-def _broadcast(call: Call) -> Shape:
-    return broadcast_shape(*(tuple(t.shape) for t in tensors_of((call.args, call.kwargs))))
+def _broadcast(call: Call) -> Shape | None:
+    first, *rest = call.tensors
+    shape = first.shape
+    if not rest or all(t.shape == shape for t in rest):
+        return tuple(shape)
+    try:
+        return broadcast_shape(*[tuple(t.shape) for t in call.tensors])
+    except ValueError:
+        return None
 
 
 def _same(call: Call) -> Shape:
     return tuple(call.first.shape)
 
 
-def elementwise(op: str, key: str | None = None) -> Operator:
+def elementwise(op: str, key: str | None = None, make: Make | None = joined) -> Operator:
     """An operator that costs `COST_PER_ELEMENT[key]` for every element of its result."""
     each = COST_PER_ELEMENT[key or op]
-    return Operator(op, "Element by element", lambda call: Cost(0, each * call.out_elements), _broadcast)
+    return Operator(op, "Element by element", lambda call: Cost(0, each * call.out_elements), _broadcast, make)
 
 
 def activation(op: str) -> Operator:
     """An activation: as `elementwise`, the size is the input's."""
     each = COST_PER_ELEMENT[op]
-    return Operator(op, "Activations", lambda call: Cost(0, each * call.out_elements), _same)
+    return Operator(op, "Activations", lambda call: Cost(0, each * call.out_elements), _same, like_first)
 
 
 def _add_cost(call: Call) -> Cost:
@@ -127,15 +137,37 @@ def _resize_shape(call: Call) -> Shape:
 def _resize(mode: str) -> Operator:
     each = FLOPS_PER_ELEMENT[mode]
     shape = _resize_shape
-    return Operator(f"{mode} interpolation", "Interpolation", lambda call: Cost(0, each * call.out_elements), shape)
+    return Operator(
+        f"{mode} interpolation", "Interpolation", lambda call: Cost(0, each * call.out_elements), shape, channels
+    )
 
 
-ADD = Operator("add", "Element by element", _add_cost, _broadcast)
-SUBTRACT = Operator("subtract", "Element by element", _add_cost, _broadcast)
-SUM = Operator("sum", "Reductions", _reduction(), _reduced_shape)
-MEAN = Operator("mean", "Reductions", _reduction(mean=True), _reduced_shape)
+def _reduced(call: Call, shape: Shape) -> torch.Tensor | None:
+    return rows(call, shape) if call.get("dtype") is None else None
+
+
+def _normalized(call: Call, shape: Shape) -> torch.Tensor | None:
+    axes = tuple(call["normalized_shape"])
+    return rows(call, shape) if shape[-len(axes) :] == axes else None
+
+
+def _batch_normalized(call: Call, shape: Shape) -> torch.Tensor | None:
+    per_channel = (call["weight"], call["bias"], call["running_mean"], call["running_var"])
+    fits = len(shape) > 1 and all(t is None or tuple(t.shape) == shape[1:2] for t in per_channel)
+    return channels(call, shape) if fits else None
+
+
+def _softmaxed(call: Call, shape: Shape) -> torch.Tensor | None:
+    dtype = call.get("dtype") or call.first.dtype
+    return empty(shape, dtype) if dtype in FLOATS and -len(shape) <= call["dim"] < len(shape) else None
+
+
+ADD = Operator("add", "Element by element", _add_cost, _broadcast, joined)
+SUBTRACT = Operator("subtract", "Element by element", _add_cost, _broadcast, joined)
+SUM = Operator("sum", "Reductions", _reduction(), _reduced_shape, _reduced)
+MEAN = Operator("mean", "Reductions", _reduction(mean=True), _reduced_shape, _reduced)
 EXTREME = Operator("extreme", "Reductions", _reduction(), _reduced_shape)
-COMPARE = elementwise("compare")
+COMPARE = elementwise("compare", make=truth)
 
 _ACTIVATIONS = {
     "aten.relu": "relu", "aten.relu6": "relu6", "aten.hardtanh": "hardtanh", "aten.leaky_relu": "leaky_relu",
@@ -154,7 +186,7 @@ _ELEMENTWISE = {
     "aten.maximum": "maximum", "aten.minimum": "minimum", "aten.clamp": "clamp", "aten.clip": "clamp",
     "aten.clamp_min": "maximum", "aten.clamp_max": "minimum", "aten.floor": "round", "aten.ceil": "round",
     "aten.round": "round", "aten.trunc": "round", "aten.addcmul": "addcmul", "aten.addcdiv": "addcdiv",
-    "aten.lerp": "lerp", "aten.cumsum": "cumsum",
+    "aten.lerp": "lerp",
 }  # fmt: skip
 _INTERPOLATIONS = {
     "aten.upsample_nearest1d": "nearest", "aten.upsample_nearest2d": "nearest", "aten.upsample_nearest3d": "nearest",
@@ -172,23 +204,24 @@ TABLE = {
     **{name: elementwise(op) for name, op in _ELEMENTWISE.items()},
     **{name: _resize(mode) for name, mode in _INTERPOLATIONS.items()},
     **{f"aten.{name}": COMPARE for name in ("eq", "ne", "lt", "le", "gt", "ge")},
-    "aten.gelu": Operator("gelu", "Activations", _gelu_cost, _same),
+    "aten.gelu": Operator("gelu", "Activations", _gelu_cost, _same, like_first),
+    "aten.cumsum": elementwise("cumsum", make=None),
     "aten.glu": Operator(
         "glu", "Activations", lambda call: Cost(0, COST_PER_ELEMENT["glu"] * call.out_elements), _glu_shape
     ),
-    "aten.softmax": Operator("softmax", "Softmax", _rows(softmax_flops), _same),
-    "aten._softmax": Operator("softmax", "Softmax", _rows(softmax_flops), _same),
-    "aten.log_softmax": Operator("log-softmax", "Softmax", _rows(log_softmax_flops), _same),
-    "aten._log_softmax": Operator("log-softmax", "Softmax", _rows(log_softmax_flops), _same),
-    "aten.batch_norm": Operator("batch norm", "Normalisation", _batch_norm_cost, _same),
+    "aten.softmax": Operator("softmax", "Softmax", _rows(softmax_flops), _same, _softmaxed),
+    "aten._softmax": Operator("softmax", "Softmax", _rows(softmax_flops), _same, _softmaxed),
+    "aten.log_softmax": Operator("log-softmax", "Softmax", _rows(log_softmax_flops), _same, _softmaxed),
+    "aten._log_softmax": Operator("log-softmax", "Softmax", _rows(log_softmax_flops), _same, _softmaxed),
+    "aten.batch_norm": Operator("batch norm", "Normalisation", _batch_norm_cost, _same, _batch_normalized),
     "aten.instance_norm": Operator("instance norm", "Normalisation", _instance_norm_cost, _same),
-    "aten.layer_norm": Operator("layer norm", "Normalisation", _layer_norm_cost, _same),
-    "aten.group_norm": Operator("group norm", "Normalisation", _group_norm_cost, _same),
+    "aten.layer_norm": Operator("layer norm", "Normalisation", _layer_norm_cost, _same, _normalized),
+    "aten.group_norm": Operator("group norm", "Normalisation", _group_norm_cost, _same, channels),
     "aten.rms_norm": Operator("rms norm", "Normalisation", _rms_norm_cost, _same),
     "aten.sum": SUM,
     "aten.mean": MEAN,
-    "aten.amax": EXTREME,
-    "aten.amin": EXTREME,
+    "aten.amax": Operator("extreme", "Reductions", _reduction(), _reduced_shape, _reduced),
+    "aten.amin": Operator("extreme", "Reductions", _reduction(), _reduced_shape, _reduced),
     "aten.max": EXTREME,
     "aten.min": EXTREME,
     "aten.argmax": EXTREME,

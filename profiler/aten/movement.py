@@ -3,10 +3,15 @@
 Where the size that comes out follows from a documented rule it is stated, so that every size can be checked.
 """
 
+import torch
+
+from profiler.aten.allocate import FLOATS, channels, empty, first_type, like_first, pointwise, rows
 from profiler.aten.call import Call, Operator, Shape
+from profiler.formulas.dense import broadcast_shape
 from profiler.formulas.movement import (
     concat_shape,
     flatten_shape,
+    index_shape,
     pad_shape,
     permute_shape,
     reshape_shape,
@@ -50,19 +55,88 @@ def _movement(op: str = "movement") -> Operator:
     return Operator(op, "Data movement", None)
 
 
+def _cloned(call: Call, shape: Shape) -> torch.Tensor | None:
+    asked = call["memory_format"]
+    if asked is torch.contiguous_format:
+        return rows(call, shape)
+    return like_first(call, shape) if asked in (None, torch.preserve_format) else None
+
+
+def _dropped(call: Call, shape: Shape) -> torch.Tensor | None:
+    """In evaluation the very same tensor comes out."""
+    return like_first(call, shape) if call["train"] and call["p"] > 0 else call.first
+
+
+def _concat_shape(call: Call) -> Shape | None:
+    shapes = [tuple(t.shape) for t in call["tensors"]]
+    return concat_shape(shapes, call["dim"])
+
+
+def _concatenated(call: Call, shape: Shape) -> torch.Tensor | None:
+    tensors = call.tensors
+    last = len(shape) == 4 and not any(t.is_contiguous() for t in tensors)
+    if last and all(t.is_contiguous(memory_format=torch.channels_last) for t in tensors):
+        return channels(call, shape)
+    return rows(call, shape)
+
+
+def _looked_up(call: Call, shape: Shape) -> torch.Tensor | None:
+    return empty(shape, call["weight"].dtype)
+
+
+def _embedded(call: Call) -> Shape:
+    return (*call.shape("indices"), call.shape("weight")[1])
+
+
+def _filled(call: Call) -> Shape | None:
+    x, mask = call.shape("self"), call.shape("mask")
+    try:
+        return x if broadcast_shape(x, mask) == x else None
+    except ValueError:
+        return None
+
+
+def _chosen_shape(call: Call) -> Shape | None:
+    if "self" not in call:
+        return None
+    try:
+        return broadcast_shape(*(tuple(t.shape) for t in call.tensors))
+    except ValueError:
+        return None
+
+
+def _chosen(call: Call, shape: Shape) -> torch.Tensor | None:
+    values = [v for v in (call["self"], call["other"]) if isinstance(v, torch.Tensor)]
+    same = values and all(v.dtype is values[0].dtype for v in values) and values[0].dtype in FLOATS
+    return pointwise(call, shape, values[0].dtype) if same else None
+
+
+def _indexed_shape(call: Call) -> Shape | None:
+    indices: list[tuple[Shape, int] | None] = []
+    for index in call["indices"]:
+        masks = index is not None and index.dtype in (torch.bool, torch.uint8)
+        if masks and index.is_meta:
+            return None
+        # A mask is as long as it has true entries, and takes as many axes as it has.
+        indices.append(
+            index if index is None else ((int(index.sum()),), index.dim()) if masks else (tuple(index.shape), 1)
+        )
+    return index_shape(call.shape("self"), indices)
+
+
 SAME = Operator("copy", "Data movement", None, _same)
 
 _SAME = (
-    "contiguous", "clone", "detach", "alias", "dropout", "feature_dropout", "alpha_dropout", "native_dropout",
-    "lift_fresh", "lift_fresh_copy", "fill_", "zero_", "copy_", "requires_grad_", "roll", "flip", "channel_shuffle",
-)  # fmt: skip
+    *("contiguous", "detach", "alias", "feature_dropout", "alpha_dropout", "native_dropout", "lift_fresh"),
+    *("lift_fresh_copy", "fill_", "zero_", "copy_", "requires_grad_", "flip", "channel_shuffle"),
+)
 _OTHER = (
     "to", "_to_copy", "type_as", "_local_scalar_dense", "item", "empty", "empty_like", "empty_strided", "new_empty",
     "zeros", "zeros_like", "new_zeros", "ones", "ones_like", "new_ones", "full", "full_like", "new_full", "arange",
     "linspace", "eye", "scalar_tensor", "tensor", "expand", "expand_as", "repeat", "tile", "repeat_interleave",
     "squeeze", "unbind", "chunk", "split", "split_with_sizes", "tensor_split", "unflatten", "t", "numpy_T", "movedim",
-    "moveaxis", "swapaxes", "narrow", "index", "index_select", "gather", "take_along_dim", "embedding", "where",
-    "masked_fill", "masked_fill_", "tril", "triu", "stack", "hstack", "vstack", "atleast_1d", "atleast_2d", "ravel",
+    "moveaxis", "swapaxes", "narrow", "index_select", "gather", "take_along_dim", "tril", "triu",
+    "stack", "hstack", "vstack", "atleast_1d", "atleast_2d", "ravel",
     "pixel_shuffle", "pixel_unshuffle", "unfold", "im2col", "as_strided", "broadcast_to", "broadcast_tensors",
     "meshgrid", "one_hot", "scatter", "index_put", "index_put_", "rand", "randn", "rand_like", "randn_like",
     "bernoulli", "bernoulli_", "normal_", "uniform_", "constant_pad_nd", "diagonal", "real", "imag", "view_as",
@@ -73,6 +147,13 @@ _OTHER = (
 TABLE = {
     **{f"aten.{name}": _movement() for name in _OTHER},
     **{f"aten.{name}": SAME for name in _SAME},
+    "aten.clone": Operator("copy", "Data movement", None, _same, _cloned),
+    "aten.dropout": Operator("copy", "Data movement", None, _same, _dropped),
+    "aten.roll": Operator("copy", "Data movement", None, _same, rows),
+    "aten.embedding": Operator("movement", "Data movement", None, _embedded, _looked_up),
+    "aten.masked_fill": Operator("movement", "Data movement", None, _filled, like_first),
+    "aten.where": Operator("movement", "Data movement", None, _chosen_shape, _chosen),
+    "aten.index": Operator("movement", "Data movement", None, _indexed_shape, first_type),
     "aten.view": _reshape("size"),
     "aten._unsafe_view": _reshape("size"),
     "aten.reshape": _reshape("shape"),
@@ -92,7 +173,8 @@ TABLE = {
         "concat",
         "Data movement",
         None,
-        lambda call: concat_shape([tuple(t.shape) for t in call["tensors"]], call["dim"]),
+        _concat_shape,
+        _concatenated,
     ),
     "aten.pad": Operator("pad", "Data movement", None, lambda call: pad_shape(call.shape("self"), call["pad"])),
     "aten.slice": Operator("slice", "Data movement", None, _sliced),

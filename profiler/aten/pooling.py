@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from profiler.aten.allocate import channels
 from profiler.aten.call import Call, Cost, Operator, Shape, per_axis
 from profiler.formulas.pooling import (
     adaptive_average_pool_flops,
@@ -38,20 +39,25 @@ def window(call: Call) -> Window:
     return Window(kernel, stride, per_axis(call["padding"], axes), dilation, bool(call["ceil_mode"]))
 
 
-def _pool_shape(call: Call) -> Shape:
+def _pool_shape(call: Call) -> Shape | None:
     w = window(call)
     x = tuple(call.first.shape)
     axes = len(w.kernel)
-    return x[:-axes] + tuple(
+    if len(x) <= axes:
+        return None
+    outputs = tuple(
         pool_output_size(i, k, s, p, d, ceil_mode=w.ceil_mode)
         for i, k, s, p, d in zip(x[-axes:], w.kernel, w.stride, w.padding, w.dilation, strict=True)
     )
+    return x[:-axes] + outputs if min(outputs) > 0 else None
 
 
 def _adaptive_shape(call: Call) -> Shape:
     axes = axes_of(call)
     x = tuple(call.first.shape)
-    return x[:-axes] + per_axis(call["output_size"], axes)
+    asked: int | list[int | None] = call["output_size"]
+    outputs = (asked,) * axes if isinstance(asked, int) else tuple(asked) * (axes if len(asked) == 1 else 1)
+    return x[:-axes] + tuple(i if o is None else o for i, o in zip(x[-axes:], outputs, strict=True))
 
 
 def _windowed(flops: Callable[[int, tuple[int, ...]], int]) -> Callable[[Call], Cost]:
@@ -70,14 +76,18 @@ def _adaptive(flops: Callable[[int, tuple[tuple[int, int], ...]], int]) -> Calla
     return cost
 
 
-MAX = Operator("max pool", "Pooling", _windowed(max_pool_flops), _pool_shape)
-AVERAGE = Operator("average pool", "Pooling", _windowed(average_pool_flops), _pool_shape)
-ADAPTIVE_AVERAGE = Operator("adaptive average pool", "Pooling", _adaptive(adaptive_average_pool_flops), _adaptive_shape)
+_MAX_COST = _windowed(max_pool_flops)
+MAX = Operator("max pool", "Pooling", _MAX_COST, _pool_shape, channels)
+MAX_WITH_INDICES = Operator("max pool", "Pooling", _MAX_COST, _pool_shape)
+AVERAGE = Operator("average pool", "Pooling", _windowed(average_pool_flops), _pool_shape, channels)
+ADAPTIVE_AVERAGE = Operator(
+    "adaptive average pool", "Pooling", _adaptive(adaptive_average_pool_flops), _adaptive_shape, channels
+)
 ADAPTIVE_MAX = Operator("adaptive max pool", "Pooling", _adaptive(adaptive_max_pool_flops), _adaptive_shape)
 
 TABLE = {
     **{f"aten.max_pool{n}d": MAX for n in (1, 2, 3)},
-    **{f"aten.max_pool{n}d_with_indices": MAX for n in (1, 2, 3)},
+    **{f"aten.max_pool{n}d_with_indices": MAX_WITH_INDICES for n in (1, 2, 3)},
     **{f"aten.avg_pool{n}d": AVERAGE for n in (1, 2, 3)},
     **{f"aten.adaptive_avg_pool{n}d": ADAPTIVE_AVERAGE for n in (1, 2, 3)},
     **{f"aten._adaptive_avg_pool{n}d": ADAPTIVE_AVERAGE for n in (2, 3)},

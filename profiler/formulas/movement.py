@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from math import prod
 
+from profiler.formulas.dense import broadcast_shape
+
 Shape = tuple[int, ...]
 
 
@@ -28,12 +30,17 @@ def permute_shape(shape: Shape, order: Sequence[int]) -> Shape:
     return tuple(shape[axis] for axis in order)
 
 
-def concat_shape(shapes: Sequence[Shape], axis: int) -> Shape:
-    """Tensors one after the other along `axis`; empty vectors do not count, as in torch."""
+def concat_shape(shapes: Sequence[Shape], axis: int) -> Shape | None:
+    """Tensors one after the other along `axis`; empty vectors do not count, as in torch. None where they do not fit."""
     kept = [s for s in shapes if s != (0,)] or [(0,)]
-    axis %= len(kept[0])
     first = kept[0]
-    return (*first[:axis], sum(s[axis] for s in kept), *first[axis + 1 :])
+    if not -len(first) <= axis < len(first):
+        return None
+    axis %= len(first)
+    before, after = first[:axis], first[axis + 1 :]
+    if any(len(s) != len(first) or s[:axis] != before or s[axis + 1 :] != after for s in kept):
+        return None
+    return (*before, sum(s[axis] for s in kept), *after)
 
 
 def pad_shape(shape: Shape, pad: Sequence[int]) -> Shape:
@@ -42,6 +49,38 @@ def pad_shape(shape: Shape, pad: Sequence[int]) -> Shape:
     for n in range(len(pad) // 2):
         out[-1 - n] += pad[2 * n] + pad[2 * n + 1]
     return tuple(out)
+
+
+def index_shape(shape: Shape, indices: Sequence[tuple[Shape, int] | None]) -> Shape | None:
+    """Advanced indexing, `x[a, :, b]`, as numpy documents it. None where the indices do not broadcast.
+
+    Args:
+        shape: of the tensor.
+        indices: for each position the size of the index and how many axes it takes (a mask takes as many as it has),
+            or None for an axis that is kept whole.
+    """
+    out: list[int | None] = []
+    axis = 0
+    broadcast: Shape = ()
+    for entry in indices:
+        if entry is None:
+            out.append(shape[axis])
+            axis += 1
+            continue
+        size, taken = entry
+        axis += taken
+        out.append(None)
+        try:
+            broadcast = broadcast_shape(broadcast, size)
+        except ValueError:
+            return None
+    rest = shape[axis:]
+    places = [n for n, size in enumerate(out) if size is None]
+    together = places == list(range(places[0], places[-1] + 1)) if places else True
+    at = places[0] if together and places else 0
+    kept = [size for size in out if size is not None]
+    before = kept[:at]
+    return (*before, *broadcast, *kept[len(before) :], *rest)
 
 
 def slice_length(size: int, start: int | None, end: int | None, step: int) -> int:

@@ -113,10 +113,10 @@ def test_an_unknown_operator_is_listed_not_zeroed():
 
 def test_a_wrong_size_formula_is_an_error_of_ours(monkeypatch):
     relu = find("aten.relu")
-    broken = type(relu)(relu.op, relu.formula, relu.cost, lambda call: (1, 2, 3))
+    broken = type(relu)(relu.op, relu.formula, relu.cost, lambda call: (1, 2, 3), relu.make)
     monkeypatch.setitem(OPERATORS, "aten.relu", broken)
     with pytest.raises(FormulaError, match=r"aten\.relu"):
-        analyze(nn.ReLU(), (2, 2))
+        walk(nn.ReLU(), [(2, 2)], {}, lambda _: None, checked=True)
 
 
 def test_peak_memory_of_a_chain():
