@@ -1,76 +1,235 @@
 """`netgauge profile`: parses, calls, prints."""
 
-from typing import TYPE_CHECKING
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from profiler.errors import NetgaugeError, UsageError
+
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Callable, Mapping
 
     from profiler.profile import Profile
+    from profiler.progress import Progress
+    from profiler.report import Options
+    from profiler.sources import OpenedModel
 
-FORMATS = ("table", "json", "csv", "markdown")
+# Names only: what they stand for loads when the command runs.
+FORMATS = ("table", "tree", "json", "csv", "markdown", "html")
+PEERS = ("fvcore", "torch")
+SORTS = ("order", "name", "macs", "flops", "params", "bytes", "intensity")
+UNITS = ("auto", "raw", "k", "M", "G", "T", "P")
+ROWS = ("layer", "module", "operator")
+# What makes no sense where a file holds no network to run.
+RUNS = ("--input", "--inputs", "--dim", "--check", "--verify-rf", "--backward", "--by", "--depth", "--sort", "--filter",
+        "--top", "--columns", "--units")  # fmt: skip
+
+
+def _dims(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> dict[str, int]:
+    """Symbolic sizes from NAME=N."""
+    dims = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        if not name or not number.isdecimal() or int(number) == 0:
+            raise UsageError(f"--dim {text}: write a name and a size above 0, such as batch=8")
+        dims[name] = int(number)
+    return dims
 
 
 @click.command()
 @click.argument("target")
 @click.option(
-    "--input", "inputs", multiple=True, metavar="SIZE", help="Input such as 1x3x224x224 or 1x16:int64; repeat."
+    "--input",
+    "sizes",
+    multiple=True,
+    metavar="[NAME=]SIZE",
+    help="An input: 1x3x224x224, 1x16:int64 or input_ids=1x16:int64; repeat.",
 )
 @click.option("--inputs", "arrays", metavar="FILE.npz", help="Inputs as arrays, by the names of forward's parameters.")
+@click.option("--dim", "dims", multiple=True, callback=_dims, metavar="NAME=N", help="Size of an ONNX axis; repeat.")
 @click.option("--weights", metavar="FILE", help="State dict for a FILE.py:factory target.")
 @click.option("--format", "style", type=click.Choice(FORMATS), default="table", show_default=True)
 @click.option("--output", metavar="FILE", help="Write the report there instead of to the terminal.")
-@click.option("--check", type=click.Choice(("fvcore", "all", "none")), default="fvcore", show_default=True)
-@click.option("--verify-rf", is_flag=True, help="Check every receptive field by running impulses through the network.")
+@click.option(
+    "--by",
+    type=click.Choice(ROWS),
+    default="layer",
+    show_default=True,
+    help="What a row is: an operator call, a module with its sums, or all calls of one operation.",
+)
+@click.option(
+    "--depth",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Modules down to this depth, 0 being the model itself; implies --by module.",
+)
+@click.option(
+    "--sort",
+    type=click.Choice(SORTS),
+    default="order",
+    show_default=True,
+    help="order and name rise; the others put the largest first. bytes are those read and written.",
+)
+@click.option(
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="GLOB",
+    help="Only rows whose path, type or operation it matches, such as 'layer4.*' or Conv2d; repeat for more. Totals"
+    " stay those of the whole model.",
+)
+@click.option("--top", type=click.IntRange(1), metavar="N", help="Only the first N rows.")
+@click.option("--columns", metavar="NAMES", help="Columns, joined by commas; a wrong name lists those there are.")
+@click.option(
+    "--units",
+    type=click.Choice(UNITS, case_sensitive=False),
+    metavar="|".join(UNITS),
+    default="auto",
+    show_default=True,
+    help="A prefix for each number, all digits, or one prefix for all (KiB, MiB, ... for bytes).",
+)
+@click.option(
+    "--check",
+    type=click.Choice((*PEERS, "all", "none")),
+    default="fvcore",
+    show_default=True,
+    help="Explain another counter's figure. If you write it out, exit code 1 where a difference stays unexplained.",
+)
+@click.option("--verify-rf", is_flag=True, help="Check every receptive field by impulses; exit code 1 if one is wrong.")
+@click.option("--backward", is_flag=True, help="Count the backward pass of a training step, too.")
 @click.option("--trust", is_flag=True, help="Let code in the file run. Only for files whose maker you trust.")
 @click.pass_context
 def profile(  # one parameter per option
     context: click.Context,
+    /,
+    *,
     target: str,
-    inputs: tuple[str, ...],
+    sizes: tuple[str, ...],
     arrays: str | None,
+    dims: dict[str, int],
     weights: str | None,
     style: str,
     output: str | None,
     check: str,
-    *,
     verify_rf: bool,
+    backward: bool,
     trust: bool,
+    **looks: Any,  # noqa: ANN401  # the options that only change how the report looks
 ) -> None:
     """Sizes, receptive fields, MACs, FLOPs and parameters of TARGET, layer by layer.
 
     TARGET is a model file (.pt, .pth, .safetensors, .onnx), FILE.py:factory or package.module:factory.
     """
     from profiler.files import check_writable, write_whole
-    from profiler.report import FORMATS as VIEWS
-    from profiler.report import weights_table
-    from profiler.sources import open_model
+    from profiler.progress import shown
+    from profiler.report import terminal
 
+    given = _given(context)
     if output:
         check_writable(output)
-    opened = open_model(target, weights=weights, trust=trust)
-    notes = list(opened.notes)
-    failed = False
-    if opened.module is None:
-        text = weights_table(opened, style)
-        notes.append(f"{target} holds {_HOLDS[opened.kind]}: no operations are counted. {_NEXT[opened.kind]}")
-    else:
-        result, assumed = _analyzed(opened.module, target, inputs, arrays)
-        notes += assumed
-        peers = {"none": (), "all": ("fvcore",)}.get(check, (check,))
-        text = VIEWS[style](result, peers)
-        failed = "--check" in _given(context) and any(result.crosscheck(p).unexplained for p in peers)
-        if verify_rf:
-            notes += _verified(result)
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
+    options = _options(style, target, given, looks, to_file=bool(output))
+    said = _Said()
+    with shown() as progress:
+        progress(f"opening {target}", None)
+        from profiler.sources import open_model
+        from profiler.targets import Request, profile_of
+
+        opened = open_model(target, weights=weights, trust=trust)
+        said.notes += opened.notes
+        progress("analyzing", None)
+        result, assumed = profile_of(opened, Request(sizes, arrays, dims, backward))
+        said.notes += assumed
+        if result is None:
+            text = _tensors(opened, style, given, said)
+        else:
+            said.notes += result.notes
+            peers = _checked(result, check, style, given, said, progress)
+            if verify_rf:
+                progress("running impulses", None)
+                _verify(result, said)
+            text = _views()[style](result, replace(options, peers=peers))
     if output:
-        click.echo(f"wrote {write_whole(output, text)}", err=True)
+        said.notes.append(f"wrote {write_whole(output, text)}")
     else:
-        click.echo(text)
-    if failed:
+        click.echo(terminal.fitting(text, sys.stdout))
+    said.echo()
+    if said.alarms:
         context.exit(1)
+
+
+@dataclass(slots=True)
+class _Said:
+    """What goes to standard error beside the report.
+
+    Attributes:
+        notes: what a reader should know.
+        alarms: gates that failed.
+    """
+
+    notes: list[str] = field(default_factory=list)
+    alarms: list[str] = field(default_factory=list)
+
+    def echo(self) -> None:
+        from profiler.report import terminal
+
+        red: dict[str, Any] = {"fg": "red", "bold": True} if terminal.color(sys.stderr) else {}
+        for note in self.notes:
+            click.echo(terminal.fitting(f"note: {note}", sys.stderr), err=True)
+        for alarm in self.alarms:
+            click.secho(terminal.fitting(alarm, sys.stderr), err=True, **red)
+
+
+def _given(context: click.Context) -> set[str]:
+    """Options that the user wrote, not those that took their default."""
+    source = click.core.ParameterSource.COMMANDLINE
+    return {p.opts[0] for p in context.command.params if p.name and context.get_parameter_source(p.name) is source}
+
+
+def _views() -> Mapping[str, Callable[[Profile, Options], str]]:
+    from profiler.report import FORMATS as VIEWS
+
+    return VIEWS
+
+
+def _options(style: str, target: str, given: set[str], looks: dict[str, Any], *, to_file: bool) -> Options:
+    """How the report looks, checked before a model is opened."""
+    from profiler.report import Options, terminal
+    from profiler.report.columns import check_columns
+    from profiler.report.options import check_form
+
+    check_form(style, given)
+    if looks["depth"] is not None and "--by" in given and looks["by"] != "module":
+        raise UsageError(f"--depth counts modules; it does not go with --by {looks['by']}")
+    # The tree is made of modules; elsewhere than in a page, which has both, --depth asks for them.
+    by = "module" if style == "tree" or (looks["depth"] is not None and style != "html") else looks["by"]
+    columns = looks["columns"]
+    return Options(
+        title=target,
+        by=by,
+        depth=looks["depth"],
+        sort=looks["sort"],
+        filters=looks["filters"],
+        top=looks["top"],
+        columns=() if columns is None else check_columns(columns, by),
+        units=looks["units"],
+        width=None if to_file else terminal.width(sys.stdout),
+        color=not to_file and terminal.color(sys.stdout),
+    )
+
+
+def _tensors(opened: OpenedModel, style: str, given: set[str], said: _Said) -> str:
+    """What a file without a network is listed as."""
+    from profiler.report.weights import weights_table
+
+    useless = [name for name in RUNS if name in given]
+    if useless:
+        raise UsageError(f"{' and '.join(useless)}: {opened.target} holds {_HOLDS[opened.kind]}. {_NEXT[opened.kind]}")
+    said.notes.append(f"{opened.target} holds {_HOLDS[opened.kind]}: no operations are counted. {_NEXT[opened.kind]}")
+    return weights_table(opened, style)
 
 
 _HOLDS = {"weights": "tensors without an architecture", "onnx": "an ONNX graph"}
@@ -80,35 +239,44 @@ _NEXT = {
 }
 
 
-def _given(context: click.Context) -> set[str]:
-    """Options that the user wrote, not those that took their default."""
-    source = click.core.ParameterSource.COMMANDLINE
-    return {p.opts[0] for p in context.command.params if p.name and context.get_parameter_source(p.name) is source}
+def _checked(  # what a check depends on
+    result: Profile, check: str, style: str, given: set[str], said: _Said, progress: Progress
+) -> tuple[str, ...]:
+    """The peers to be shown, each of which has run; where one was named, what stays unexplained is an alarm."""
+    from profiler.crosscheck import PEERS as KNOWN
+
+    asked = {"none": (), "all": tuple(KNOWN)}.get(check, (check,))
+    named = "--check" in given
+    if style == "csv" and not named:  # it has no room for them
+        return ()
+    if result.subject is None and asked:
+        if named:
+            raise UsageError(f"--check {check}: other counters run modules of torch; pass --check none for this model")
+        return ()
+    for peer in asked:
+        progress(f"running {peer}", None)
+        found = result.crosscheck(peer)
+        if named and found.unexplained:
+            said.alarms.append(f"{peer}: {found.unexplained:,} of its {found.theirs:,} stay unexplained")
+        elif style == "csv":
+            said.notes.append(f"{peer}: {found.status}" + (f": {found.reason}" if found.reason else ""))
+    return asked
 
 
-def _analyzed(
-    module: "nn.Module", target: str, inputs: tuple[str, ...], arrays: str | None
-) -> "tuple[Profile, list[str]]":
-    """The profile, and what was assumed for it."""
-    from profiler.analyzer import analyze
-    from profiler.inputs import find_inputs, parse_input, read_arrays
-
-    if arrays:
-        return analyze(module, **read_arrays(arrays)), []
-    if inputs:
-        return analyze(module, *map(parse_input, inputs)), []
-    found, note = find_inputs(module, target)
-    return analyze(module, found), [note]
-
-
-def _verified(result: "Profile") -> list[str]:
-    """How many receptive fields the impulses confirm."""
+def _verify(result: Profile, said: _Said) -> None:
+    """How many receptive fields the impulses confirm; one that they contradict fails."""
     from profiler.crosscheck.receptive import verify_receptive_fields
 
-    checks = verify_receptive_fields(result.subject) if result.subject else []
+    if result.subject is None:
+        raise UsageError("--verify-rf runs a module of torch, which this target does not hold")
+    try:
+        checks = verify_receptive_fields(result.subject)
+    except NetgaugeError as error:
+        said.notes.append(f"receptive fields are not verified: {error}")
+        return
     exact = [c for c in checks if c.status == "exact"]
     wrong = [c for c in checks if not c.contained or (c.status == "exact" and not c.equal)]
-    lines = [
+    said.notes.append(
         f"receptive fields: {len(exact)} exact, {len(checks) - len(exact)} bounded; impulses contradict {len(wrong)}"
-    ]
-    return lines + [f"receptive field of {c.name or '.'} ({c.op}) is contradicted by impulses" for c in wrong]
+    )
+    said.alarms += [f"receptive field of {c.name or '.'} ({c.op}) is contradicted by impulses" for c in wrong]

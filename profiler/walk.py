@@ -23,6 +23,8 @@ from profiler.receptive.field import TensorField
 from profiler.step import Visitor
 from profiler.undisturbed import undisturbed, watched
 
+# How torch says, in Python, that a tensor has no values.
+_NO_VALUES = ("meta", "unallocated storage", "no data")
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
@@ -115,8 +117,8 @@ def _walk(
     except Exception as error:
         shapes = ", ".join("x".join(map(str, t.shape)) for t in inputs) or "none"
         reason = str(error).strip().split("\n")[0]
-        if not real and (isinstance(error, NotImplementedError) or "meta" in reason.lower()):
-            raise NeedsValues(mode.where, reason) from error
+        if not real and (isinstance(error, NotImplementedError) or any(sign in reason.lower() for sign in _NO_VALUES)):
+            raise NeedsValues(mode.where, reason.partition(". ")[0]) from error
         raise ModelError(
             f"the model failed in {mode.where} on inputs of size {shapes}: {type(error).__name__}: {reason}"
         ) from error

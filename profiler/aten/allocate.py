@@ -64,6 +64,14 @@ def channels(call: Call, shape: Shape) -> torch.Tensor | None:
     return torch.empty(shape, dtype=dtype, device=META)
 
 
+def averaged(call: Call, shape: Shape) -> torch.Tensor | None:
+    """As `channels`; an average over one axis is taken in two, and keeps its channels last as well."""
+    first = call.tensors[0]
+    if len(shape) == 3 and first.stride()[-2] == 1 < first.stride()[-1] and first.dtype in FLOATS:
+        return torch.empty((shape[0], shape[2], shape[1]), dtype=first.dtype, device=META).transpose(1, 2)
+    return channels(call, shape)
+
+
 def joined(call: Call, shape: Shape) -> torch.Tensor | None:
     """Of the operands' common type, laid out as their elements are: arithmetic on several tensors and numbers."""
     dtype = common_type(call)

@@ -1,6 +1,6 @@
 """Fully connected layers, matrix products, attention and recurrence: ATen arguments to formulas."""
 
-from math import prod
+from math import isqrt, prod
 from typing import Any
 
 import torch
@@ -58,6 +58,12 @@ def _product_add_cost(call: Call) -> Cost:
     macs = matmul_macs(*_operands(call))
     scalings = sum(call.get(name) not in (None, 1) for name in ("alpha", "beta"))
     return Cost(macs, 2 * macs + call.out_elements * (1 + scalings))
+
+
+def _product_sum_cost(call: Call) -> Cost:
+    """Addbmm: a batch of products, summed, added."""
+    macs = matmul_macs(*_operands(call))
+    return Cost(macs, 2 * macs + call.out_elements)
 
 
 def _einsum_shapes(call: Call) -> list[Shape]:
@@ -146,8 +152,62 @@ def _recurred(call: Call, shape: Shape) -> Any:  # noqa: ANN401  # output and la
     return (output, *states) if sizes.steps else None
 
 
+def _grouped_shape(call: Call) -> Shape | None:
+    """Rows that each meet the matrix of their group; groups of the inner axis where both factors are flat."""
+    left, right = call.shape("self"), call.shape("mat2")
+    if len(left) == len(right) == 2:
+        groups = call["offs"].shape[0]
+        return (groups, left[0], right[1])
+    if len(left) == len(right) == 3:
+        return (*left[:2], right[2])
+    return (left[-2], right[-1])
+
+
+def _grouped_cost(call: Call) -> Cost:
+    left, right = call.shape("self"), call.shape("mat2")
+    macs = left[-2] * left[-1] * right[-1] * (left[0] if len(left) == len(right) == 3 else 1)
+    return Cost(macs, 2 * macs + (call.out_elements if call["bias"] is not None else 0))
+
+
+def _grouped(call: Call, shape: Shape) -> torch.Tensor | None:
+    return empty(shape, call["out_dtype"] or call.first.dtype)
+
+
+def _outer_cost(call: Call) -> Cost:
+    return Cost(0, call.out_elements)
+
+
+def _contracted_cost(call: Call) -> Cost:
+    """Inner and tensordot: every element of the result sums over the axes that the factors share."""
+    left, right = call.first, call.tensors[1]
+    shared = isqrt(left.numel() * right.numel() // max(call.out_elements, 1))
+    macs = call.out_elements * shared
+    return Cost(macs, 2 * macs)
+
+
+def _bilinear_cost(call: Call) -> Cost:
+    out, left, right = call.shape("weight")
+    rows = call.out_elements // out
+    macs = rows * out * (left * right + right)
+    return Cost(macs, 2 * macs + (call.out_elements if call["bias"] is not None else 0))
+
+
+def _distance_cost(call: Call) -> Cost:
+    """Of each pair of vectors of width d: differences, their powers, the sum and the root, 3 d."""
+    return Cost(0, 3 * call.first.shape[-1] * call.out_elements)
+
+
+def _cosine_cost(call: Call) -> Cost:
+    """Of each pair: one product and two squared lengths, then roots, their product and a division."""
+    width = max(t.numel() for t in call.tensors) // max(call.out_elements, 1)
+    return Cost(0, (6 * width + 3) * call.out_elements)
+
+
 PRODUCT = Operator("matrix product", "Matrix product", _product_cost, _product_shape, _product)
 PRODUCT_ADD = Operator("matrix product", "Matrix product", _product_add_cost, _product_shape, rows)
+PRODUCT_SUM = Operator("matrix product", "Matrix product", _product_sum_cost)
+OUTER = Operator("outer product", "Element by element", _outer_cost)
+CONTRACTED = Operator("matrix product", "Matrix product", _contracted_cost)
 RECURRENT = Operator("recurrence", "Recurrence", _recurrent_cost, _recurrent_shape, _recurred)
 ATTENTION = Operator("attention", "Attention", _attention_cost, _attention_shape, _attended)
 
@@ -161,6 +221,20 @@ TABLE = {
     "aten.addmm": PRODUCT_ADD,
     "aten.baddbmm": PRODUCT_ADD,
     "aten.addmv": PRODUCT_ADD,
+    "aten.addbmm": PRODUCT_SUM,
+    "aten.addr": OUTER,
+    "aten.outer": OUTER,
+    "aten.ger": OUTER,
+    "aten.kron": OUTER,
+    "aten.inner": CONTRACTED,
+    "aten.tensordot": CONTRACTED,
+    "aten.vdot": CONTRACTED,
+    "aten.bilinear": Operator("bilinear", "Matrix product", _bilinear_cost),
+    "aten.cdist": Operator("distance", "Distances", _distance_cost),
+    "aten._cdist_forward": Operator("distance", "Distances", _distance_cost),
+    "aten.pairwise_distance": Operator("distance", "Distances", _distance_cost),
+    "aten.cosine_similarity": Operator("cosine similarity", "Distances", _cosine_cost),
+    "aten._grouped_mm": Operator("matrix product", "Matrix product", _grouped_cost, _grouped_shape, _grouped),
     "aten.einsum": Operator(
         "einsum", "Einsum", _einsum_cost, lambda call: einsum_shape(call["equation"], _einsum_shapes(call))
     ),

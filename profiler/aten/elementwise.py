@@ -113,14 +113,29 @@ def reduced_axes(call: Call) -> tuple[int, ...]:
     return tuple(sorted(d % max(rank, 1) for d in ([dims] if isinstance(dims, int) else dims)))
 
 
-def _reduced_shape(call: Call) -> Shape:
+def reduced_shape(call: Call) -> Shape:
+    """Size of a reduction's result."""
     axes, x = reduced_axes(call), tuple(call.first.shape)
     keep = bool(call.get("keepdim"))
     return tuple(1 if n in axes else size for n, size in enumerate(x) if keep or n not in axes)
 
 
-def _reduction(*, mean: bool = False) -> Callable[[Call], Cost]:
+def reduction(*, mean: bool = False) -> Callable[[Call], Cost]:
+    """The cost of a sum, a mean or an extreme."""
     return lambda call: Cost(0, reduction_flops(call.out_elements, call.first.numel(), mean=mean))
+
+
+def _extreme_cost(call: Call) -> Cost:
+    return Cost(0, call.out_elements) if "other" in call else reduction()(call)
+
+
+def _extreme_shape(call: Call) -> Shape | None:
+    """Of two tensors the larger of each pair; of one the largest along some axes, which comes with its place."""
+    return _broadcast(call) if "other" in call else reduced_shape(call)
+
+
+def _extreme(call: Call, shape: Shape) -> torch.Tensor | None:
+    return joined(call, shape) if "other" in call else None
 
 
 def _variance(*, root: bool) -> Callable[[Call], Cost]:
@@ -164,9 +179,10 @@ def _softmaxed(call: Call, shape: Shape) -> torch.Tensor | None:
 
 ADD = Operator("add", "Element by element", _add_cost, _broadcast, joined)
 SUBTRACT = Operator("subtract", "Element by element", _add_cost, _broadcast, joined)
-SUM = Operator("sum", "Reductions", _reduction(), _reduced_shape, _reduced)
-MEAN = Operator("mean", "Reductions", _reduction(mean=True), _reduced_shape, _reduced)
-EXTREME = Operator("extreme", "Reductions", _reduction(), _reduced_shape)
+SUM = Operator("sum", "Reductions", reduction(), reduced_shape, _reduced)
+MEAN = Operator("mean", "Reductions", reduction(mean=True), reduced_shape, _reduced)
+EXTREME = Operator("extreme", "Reductions", _extreme_cost, _extreme_shape, _extreme)
+ARGUMENT = Operator("extreme", "Reductions", reduction(), reduced_shape)
 COMPARE = elementwise("compare", make=truth)
 
 _ACTIVATIONS = {
@@ -175,7 +191,7 @@ _ACTIVATIONS = {
     "aten.log_sigmoid": "log_sigmoid", "aten.tanh": "tanh", "aten.silu": "silu", "aten.mish": "mish",
     "aten.softplus": "softplus", "aten.hardsigmoid": "hardsigmoid", "aten.hardswish": "hardswish",
     "aten.hardshrink": "hardshrink", "aten.softshrink": "softshrink", "aten.threshold": "threshold",
-    "aten.prelu": "prelu",
+    "aten.prelu": "prelu", "aten.rrelu": "rrelu",
 }  # fmt: skip
 _ELEMENTWISE = {
     "aten.mul": "mul", "aten.multiply": "mul", "aten.div": "div", "aten.divide": "div", "aten.true_divide": "div",
@@ -186,7 +202,15 @@ _ELEMENTWISE = {
     "aten.maximum": "maximum", "aten.minimum": "minimum", "aten.clamp": "clamp", "aten.clip": "clamp",
     "aten.clamp_min": "maximum", "aten.clamp_max": "minimum", "aten.floor": "round", "aten.ceil": "round",
     "aten.round": "round", "aten.trunc": "round", "aten.addcmul": "addcmul", "aten.addcdiv": "addcdiv",
-    "aten.lerp": "lerp",
+    "aten.lerp": "lerp", "aten.exp2": "exp", "aten.log2": "log", "aten.log10": "log", "aten.tan": "sin",
+    "aten.asin": "sin", "aten.acos": "sin", "aten.atan": "sin", "aten.atan2": "atan2", "aten.sinh": "sin",
+    "aten.cosh": "sin", "aten.asinh": "sin", "aten.acosh": "sin", "aten.atanh": "sin", "aten.erfc": "erf",
+    "aten.erfinv": "erf", "aten.frac": "round", "aten.fmod": "remainder", "aten.fmax": "maximum",
+    "aten.fmin": "minimum", "aten.logaddexp": "logaddexp", "aten.logit": "logit", "aten.xlogy": "xlogy",
+    "aten.hypot": "hypot", "aten.copysign": "abs", "aten.nan_to_num": "compare", "aten.sgn": "sign",
+    "aten.positive": "nothing", "aten.absolute": "abs", "aten.negative": "neg", "aten.subtract": "sub",
+    "aten.polar": "polar", "aten.deg2rad": "mul", "aten.rad2deg": "mul", "aten.heaviside": "compare",
+    "aten.sinc": "sinc", "aten.lgamma": "exp", "aten.digamma": "exp", "aten.special_expit": "sigmoid",
 }  # fmt: skip
 _INTERPOLATIONS = {
     "aten.upsample_nearest1d": "nearest", "aten.upsample_nearest2d": "nearest", "aten.upsample_nearest3d": "nearest",
@@ -220,12 +244,17 @@ TABLE = {
     "aten.rms_norm": Operator("rms norm", "Normalisation", _rms_norm_cost, _same),
     "aten.sum": SUM,
     "aten.mean": MEAN,
-    "aten.amax": Operator("extreme", "Reductions", _reduction(), _reduced_shape, _reduced),
-    "aten.amin": Operator("extreme", "Reductions", _reduction(), _reduced_shape, _reduced),
+    "aten.amax": Operator("extreme", "Reductions", reduction(), reduced_shape, _reduced),
+    "aten.amin": Operator("extreme", "Reductions", reduction(), reduced_shape, _reduced),
     "aten.max": EXTREME,
     "aten.min": EXTREME,
-    "aten.argmax": EXTREME,
-    "aten.argmin": EXTREME,
-    "aten.var": Operator("variance", "Reductions", _variance(root=False), _reduced_shape),
-    "aten.std": Operator("standard deviation", "Reductions", _variance(root=True), _reduced_shape),
+    "aten.argmax": ARGUMENT,
+    "aten.argmin": ARGUMENT,
+    "aten.median": ARGUMENT,
+    "aten.aminmax": Operator("extreme", "Reductions", reduction()),
+    "aten.var_mean": Operator("variance", "Reductions", _variance(root=False)),
+    "aten.std_mean": Operator("standard deviation", "Reductions", _variance(root=True)),
+    "aten.cumprod": elementwise("cumsum", make=None),
+    "aten.var": Operator("variance", "Reductions", _variance(root=False), reduced_shape),
+    "aten.std": Operator("standard deviation", "Reductions", _variance(root=True), reduced_shape),
 }

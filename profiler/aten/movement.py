@@ -130,28 +130,50 @@ _SAME = (
     *("contiguous", "detach", "alias", "feature_dropout", "alpha_dropout", "native_dropout", "lift_fresh"),
     *("lift_fresh_copy", "fill_", "zero_", "copy_", "requires_grad_", "flip", "channel_shuffle"),
 )
-_OTHER = (
-    "to", "_to_copy", "type_as", "_local_scalar_dense", "item", "empty", "empty_like", "empty_strided", "new_empty",
-    "zeros", "zeros_like", "new_zeros", "ones", "ones_like", "new_ones", "full", "full_like", "new_full", "arange",
-    "linspace", "eye", "scalar_tensor", "tensor", "expand", "expand_as", "repeat", "tile", "repeat_interleave",
-    "squeeze", "unbind", "chunk", "split", "split_with_sizes", "tensor_split", "unflatten", "t", "numpy_T", "movedim",
-    "moveaxis", "swapaxes", "narrow", "index_select", "gather", "take_along_dim", "tril", "triu",
-    "stack", "hstack", "vstack", "atleast_1d", "atleast_2d", "ravel",
+# Made from nothing, or drawn.
+_CREATED = (
+    "empty", "empty_like", "empty_strided", "new_empty", "zeros", "zeros_like", "new_zeros", "ones", "ones_like",
+    "new_ones", "full", "full_like", "new_full", "arange", "linspace", "eye", "scalar_tensor", "tensor", "rand",
+    "randn", "rand_like", "randn_like", "bernoulli", "bernoulli_", "normal_", "uniform_", "complex", "multinomial",
+    "randint", "randint_like", "randperm", "triu_indices", "tril_indices", "exponential_", "cauchy_", "log_normal_",
+    "geometric_", "random_", "poisson",
+)  # fmt: skip
+# Truth values and integers.
+_TESTED = (
+    "_local_scalar_dense", "item", "logical_and", "logical_or", "logical_not", "bitwise_and", "bitwise_or",
+    "bitwise_not", "isnan", "isinf", "any", "all", "numel", "__and__", "__or__", "__xor__", "__lshift__",
+    "__rshift__", "logical_xor", "bitwise_xor", "isfinite", "isposinf", "isneginf", "isclose", "allclose", "equal",
+    "is_nonzero", "_assert_async", "_assert_tensor_metadata", "_is_all_true", "_is_any_true",
+)  # fmt: skip
+# Looked up, ordered, or put in other places.
+_PICKED = (
+    "index_select", "gather", "take_along_dim", "one_hot", "scatter", "index_put", "sort", "topk", "argsort",
+    "nonzero", "masked_scatter", "masked_select", "bucketize", "searchsorted", "_unique2", "unique_consecutive",
+    "bincount", "histc", "index_copy", "index_fill", "select_scatter", "slice_scatter", "diagonal_scatter", "take",
+    "max_unpool2d", "max_unpool3d", "kthvalue", "mode", "msort", "_unsafe_index", "_unsafe_index_put",
+)  # fmt: skip
+# Cut, copied, repeated, turned, seen with another size or type.
+_REARRANGED = (
+    "to", "_to_copy", "type_as", "expand", "expand_as", "repeat", "tile", "repeat_interleave", "squeeze", "unbind",
+    "chunk", "split", "split_with_sizes", "tensor_split", "unflatten", "t", "numpy_T", "movedim", "moveaxis",
+    "swapaxes", "narrow", "tril", "triu", "stack", "hstack", "vstack", "atleast_1d", "atleast_2d", "ravel",
     "pixel_shuffle", "pixel_unshuffle", "unfold", "im2col", "as_strided", "broadcast_to", "broadcast_tensors",
-    "meshgrid", "one_hot", "scatter", "index_put", "index_put_", "rand", "randn", "rand_like", "randn_like",
-    "bernoulli", "bernoulli_", "normal_", "uniform_", "constant_pad_nd", "diagonal", "real", "imag", "view_as",
-    "reshape_as", "resolve_conj", "resolve_neg", "logical_and", "logical_or", "logical_not", "bitwise_and",
-    "bitwise_or", "bitwise_not", "isnan", "isinf", "any", "all", "numel", "sort", "topk", "argsort", "nonzero",
+    "meshgrid", "constant_pad_nd", "diagonal", "real", "imag", "view_as", "reshape_as", "resolve_conj",
+    "resolve_neg", "view_as_complex", "view_as_real", "diag", "diag_embed", "diagflat", "swapdims", "column_stack",
+    "dstack", "concat", "concatenate", "block_diag", "rot90", "fliplr", "flipud", "cartesian_prod", "combinations",
+    "native_channel_shuffle", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d",
+    "replication_pad2d", "replication_pad3d", "_pad_circular", "_conj", "conj", "conj_physical", "set_", "resize_",
+    "hsplit", "vsplit", "dsplit", "unsafe_chunk", "unsafe_split", "mT", "mH", "adjoint", "matrix_H",
 )  # fmt: skip
 
 TABLE = {
-    **{f"aten.{name}": _movement() for name in _OTHER},
+    **{f"aten.{name}": _movement() for name in (*_CREATED, *_TESTED, *_PICKED, *_REARRANGED)},
     **{f"aten.{name}": SAME for name in _SAME},
     "aten.clone": Operator("copy", "Data movement", None, _same, _cloned),
     "aten.dropout": Operator("copy", "Data movement", None, _same, _dropped),
     "aten.roll": Operator("copy", "Data movement", None, _same, rows),
     "aten.embedding": Operator("movement", "Data movement", None, _embedded, _looked_up),
-    "aten.masked_fill": Operator("movement", "Data movement", None, _filled, like_first),
+    "aten.masked_fill": Operator("movement", "Data movement", None, _filled, first_type),
     "aten.where": Operator("movement", "Data movement", None, _chosen_shape, _chosen),
     "aten.index": Operator("movement", "Data movement", None, _indexed_shape, first_type),
     "aten.view": _reshape("size"),

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from profiler.aten.allocate import channels
+from profiler.aten.allocate import averaged, channels
 from profiler.aten.call import Call, Cost, Operator, Shape, per_axis
 from profiler.formulas.pooling import (
     adaptive_average_pool_flops,
@@ -79,9 +79,9 @@ def _adaptive(flops: Callable[[int, tuple[tuple[int, int], ...]], int]) -> Calla
 _MAX_COST = _windowed(max_pool_flops)
 MAX = Operator("max pool", "Pooling", _MAX_COST, _pool_shape, channels)
 MAX_WITH_INDICES = Operator("max pool", "Pooling", _MAX_COST, _pool_shape)
-AVERAGE = Operator("average pool", "Pooling", _windowed(average_pool_flops), _pool_shape, channels)
+AVERAGE = Operator("average pool", "Pooling", _windowed(average_pool_flops), _pool_shape, averaged)
 ADAPTIVE_AVERAGE = Operator(
-    "adaptive average pool", "Pooling", _adaptive(adaptive_average_pool_flops), _adaptive_shape, channels
+    "adaptive average pool", "Pooling", _adaptive(adaptive_average_pool_flops), _adaptive_shape, averaged
 )
 ADAPTIVE_MAX = Operator("adaptive max pool", "Pooling", _adaptive(adaptive_max_pool_flops), _adaptive_shape)
 

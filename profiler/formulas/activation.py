@@ -59,6 +59,15 @@ COST_PER_ELEMENT: dict[str, int] = {
     "addcdiv": 3,
     "lerp": 3,
     "cumsum": 1,
+    "nothing": 0,
+    "atan2": 2,  # atan(y / x)
+    "logaddexp": 5,  # max(a, b) + log(1 + exp(-|a - b|))
+    "logit": 3,  # log(p / (1 - p))
+    "xlogy": 2,  # x log(y)
+    "hypot": 4,  # sqrt(a^2 + b^2)
+    "sinc": 3,  # sin(pi x) / (pi x)
+    "polar": 4,  # r cos(t), r sin(t)
+    "rrelu": 2,
 }
 
 

@@ -1,0 +1,107 @@
+"""From an opened target to its profile: one way for each kind of model."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from profiler.analyzer import analyze
+from profiler.errors import UsageError
+from profiler.inputs import find_inputs, parse_input, read_arrays
+from profiler.profile import Profile
+from profiler.sources import OpenedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a model is to be analyzed on.
+
+    Attributes:
+        sizes: inputs as they were written: "1x3x224x224", "input_ids=1x16:int64".
+        arrays: an .npz file with inputs by name.
+        dims: values of the symbolic sizes of an ONNX graph.
+        backward: whether the backward pass is counted.
+    """
+
+    sizes: tuple[str, ...] = ()
+    arrays: str | None = None
+    dims: Mapping[str, int] = field(default_factory=dict)
+    backward: bool = False
+
+
+Found = tuple[Profile | None, list[str]]
+
+
+def profile_of(opened: OpenedModel, request: Request) -> Found:
+    """The profile, None where the target holds nothing that runs; and what was assumed for it, in sentences.
+
+    Raises:
+        UsageError: the inputs asked for are malformed, or named otherwise than the model's.
+        ModelError: the model failed on them.
+        DataError: the .npz file cannot be used.
+    """
+    return _PROFILERS[opened.kind](opened, request)
+
+
+def _of_module(opened: OpenedModel, request: Request) -> Found:
+    module = opened.module
+    if module is None:
+        return None, []
+    if request.dims:
+        raise UsageError("--dim names a symbolic size of an ONNX graph; a module takes its sizes from --input")
+    if request.backward:
+        raise UsageError("--backward: the backward pass is not counted yet")
+    args, kwargs = given_inputs(request)
+    _check_names(module, kwargs)
+    notes = []
+    if not args and not kwargs:
+        found, note = find_inputs(module, opened.target)
+        args, notes = [found], [note]
+    return analyze(module, *args, **kwargs), notes
+
+
+def _of_onnx(_opened: OpenedModel, _request: Request) -> Found:
+    return None, []
+
+
+def _of_weights(_opened: OpenedModel, _request: Request) -> Found:
+    return None, []
+
+
+_PROFILERS: dict[str, Callable[[OpenedModel, Request], Found]] = {
+    "module": _of_module,
+    "onnx": _of_onnx,
+    "weights": _of_weights,
+}
+
+
+def given_inputs(request: Request) -> tuple[list[Any], dict[str, Any]]:
+    """The inputs asked for, by position and by name.
+
+    Raises:
+        UsageError: one of them is malformed, or given twice.
+        DataError: the .npz file cannot be used.
+    """
+    named: dict[str, Any] = dict(read_arrays(request.arrays)) if request.arrays else {}
+    args = []
+    for text in request.sizes:
+        name, by_name, size = text.rpartition("=")
+        if not by_name:
+            args.append(parse_input(text))
+        elif name in named or not name:
+            raise UsageError(f"--input {text}: " + (f"{name} is given twice" if name else "there is no name before ="))
+        else:
+            named[name] = parse_input(size)
+    return args, named
+
+
+def _check_names(module: nn.Module, kwargs: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(module.forward).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    wrong = [name for name in kwargs if name not in parameters]
+    if wrong:
+        there = ", ".join(parameters)
+        raise UsageError(f"{type(module).__name__} has no input named {wrong[0]!r}; forward takes {there}")
