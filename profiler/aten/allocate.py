@@ -59,9 +59,22 @@ def channels(call: Call, shape: Shape) -> torch.Tensor | None:
             return None
     if not first.is_contiguous() and len(shape) in (4, 5):
         last = torch.channels_last if len(shape) == 4 else torch.channels_last_3d
-        if first.is_contiguous(memory_format=last):
+        if channels_come_last(first):
             return torch.empty(shape, dtype=dtype, device=META, memory_format=last)
     return torch.empty(shape, dtype=dtype, device=META)
+
+
+def channels_come_last(tensor: torch.Tensor) -> bool:
+    """Whether a tensor's strides have the order of `channels_last`, gaps allowed, as torch's kernels ask."""
+    sizes, strides = tensor.shape, tensor.stride()
+    if strides[1] == 0:
+        return False
+    least = 0
+    for axis in (1, *range(len(sizes) - 1, 1, -1), 0):
+        if sizes[axis] == 0 or strides[axis] < least or (axis == 0 and least == strides[1]):
+            return False
+        least = strides[axis] * max(sizes[axis], 1)
+    return True
 
 
 def averaged(call: Call, shape: Shape) -> torch.Tensor | None:
