@@ -12,8 +12,8 @@ from torch import nn
 
 from profiler.aten.call import Call, tensors_of
 from profiler.errors import UsageError
-from profiler.inventory import modules_by_path, unique_parameters
-from profiler.memory import Memory, storage_key
+from profiler.inventory import Inventory, size_of, take_inventory
+from profiler.memory import Memory
 from profiler.modules import module_tree
 from profiler.profile import Layer, Profile, Shape, Totals
 from profiler.receptive.summary import summarize
@@ -67,8 +67,8 @@ def _row(step: Step) -> Layer:
         output_shapes=tuple([tuple(t.shape) for t in call.outputs]),
         macs=cost.macs,
         flops=cost.flops,
-        params=sum([p.numel() for p in parameters]),
-        param_bytes=sum([p.nbytes for p in parameters]),
+        params=sum([p.numel() for p in parameters]) if parameters else 0,
+        param_bytes=sum([p.nbytes for p in parameters]) if parameters else 0,
         output_bytes=sum([t.nbytes for t in call.outputs]),
         read_bytes=bytes_read(call) if written else 0,
         write_bytes=sum([t.nbytes for t in written]),
@@ -84,7 +84,10 @@ _LOOKUPS = frozenset(f"aten.{name}" for name in ("embedding", "index", "index_se
 
 def bytes_read(call: Call) -> int:
     """Bytes of the tensors that went in, each storage element once: a repeated axis is not read again."""
-    total = sum([min(t.nbytes, t.untyped_storage().nbytes()) for t in call.tensors])
+    total = 0
+    for tensor in call.tensors:
+        size = tensor.nbytes
+        total += size if tensor.is_contiguous() else min(size, tensor.untyped_storage().nbytes())
     if call.packet in _LOOKUPS:
         total += min(call.outputs[0].nbytes - call.first.nbytes, 0)
     return total
@@ -112,11 +115,12 @@ def analyze(model: nn.Module, *inputs: Any, **kwargs: Any) -> Profile:  # noqa: 
     if not inputs and not kwargs:
         raise UsageError("analyze() needs the model's inputs: tensors, or shapes such as (1, 3, 224, 224)")
     rows = _Rows()
-    memory = walk(model, inputs, kwargs, rows.add, restart=rows.restart)
+    inventory = take_inventory(model)
+    memory = walk(model, inputs, kwargs, rows.add, restart=rows.restart, inventory=inventory)
     return Profile(
-        totals=_totals(model, rows.layers, memory),
+        totals=_totals(inventory, rows.layers, memory),
         layers=tuple(rows.layers),
-        modules=module_tree(model, rows.layers),
+        modules=module_tree(inventory, rows.layers),
         uncounted=dict(rows.uncounted),
         free=dict(rows.free),
         inputs=_input_shapes(inputs, kwargs),
@@ -130,15 +134,15 @@ def _input_shapes(inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[S
     return tuple(tuple(t.shape) for t in tensors_of(values))
 
 
-def _totals(model: nn.Module, layers: list[Layer], memory: Memory) -> Totals:
-    everywhere = unique_parameters(m for _, m in modules_by_path(model))
-    parameters = {storage_key(p): p for p in everywhere}.values()
+def _totals(inventory: Inventory, layers: list[Layer], memory: Memory) -> Totals:
+    parameters = list(inventory.stored.values())
+    params, param_bytes = size_of(parameters)
     return Totals(
         macs=sum([layer.macs for layer in layers]),
         flops=sum([layer.flops for layer in layers]),
-        params=sum([p.numel() for p in parameters]),
+        params=params,
         trainable_params=sum([p.numel() for p in parameters if p.requires_grad]),
-        param_bytes=sum([p.nbytes for p in parameters]),
+        param_bytes=param_bytes,
         activation_bytes=memory.total,
         peak_bytes=memory.peak,
         read_bytes=sum([layer.read_bytes for layer in layers]),

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from profiler.inventory import Inventory
 from profiler.memory import Memory, storage_key
 
 SOURCE = "_netgauge_source"
@@ -31,20 +32,18 @@ CONSTANT = Source(constant=True)
 
 
 class Foreign:
-    """The parameters of a model and everything else that comes from outside."""
+    """The parameters of a model and everything else that comes from outside.
 
-    def __init__(self, parameters: Iterable[nn.Parameter], memory: Memory) -> None:
+    Attributes:
+        unused: parameters that no operator has read yet, by identity; tied ones once.
+    """
+
+    def __init__(self, inventory: Inventory, memory: Memory) -> None:
         self._memory = memory
-        self._sources: dict[int, Source] = {}
-        self._by_storage: dict[int, Source] = {}
-        self.unused: dict[int, nn.Parameter] = {}
-        for parameter in parameters:
-            key = storage_key(parameter)
-            source = self._by_storage.get(key)
-            if source is None:
-                source = self._by_storage[key] = Source(constant=True, parameter=parameter)
-                self.unused[id(parameter)] = parameter
-            self._sources[id(parameter)] = source
+        self._stored = inventory.stored
+        self.unused = {id(p): p for p in inventory.stored.values()}
+        self._known = {id(p) for p in inventory.parameters}
+        self._tied = len(inventory.stored) != len(inventory.parameters)
         self._stand_in_sources: dict[int, Source] = {}
         self._bases: dict[int, torch.Tensor] = {}
         self._stand_ins: dict[tuple[Any, ...], torch.Tensor] = {}
@@ -54,15 +53,17 @@ class Foreign:
         """Where a tensor comes from."""
         source = getattr(tensor, SOURCE, None)
         if source is None:
-            source = self._sources.get(id(tensor))
-            if source is None or source.parameter is not tensor:
-                source = self._by_storage.get(storage_key(tensor), CONSTANT)
+            parameter = self._stored.get(storage_key(tensor))
+            source = CONSTANT if parameter is None else Source(constant=True, parameter=parameter)
         return source
 
-    def first_use(self, source: Source) -> tuple[nn.Parameter, ...]:
-        """The parameter behind a source, where it has not been used before."""
-        used = self.unused.pop(id(source.parameter), None)
-        return () if used is None else (used,)
+    def first_use(self, tensor: torch.Tensor) -> nn.Parameter | None:
+        """The parameter that a tensor from outside is, or lies in, where no operator has read it before."""
+        parameter = self.unused.pop(id(tensor), None)
+        if parameter is None and (self._tied or id(tensor) not in self._known):
+            behind = self.source(tensor).parameter
+            parameter = self.unused.pop(id(behind), None)
+        return parameter
 
     def behind(self, key: int, given: Iterable[torch.Tensor]) -> Source | None:
         """Where a storage that the walk did not make comes from: a stand-in's, or that of an argument; None if new."""

@@ -3,32 +3,76 @@
 The same as `named_modules()` and `parameters()` without their nested generators, which take longer than a walk.
 """
 
-from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from torch import nn
+
+from profiler.memory import storage_key
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """A model's modules and parameters at one moment.
+
+    Attributes:
+        modules: every module, parents first; one that hangs in several places only where it comes first.
+        paths: their paths from the root.
+        parents: for each the position of its parent, -1 for the model itself.
+        own: for each its own parameters, those of its submodules left out.
+        parameters: every parameter object once, in order.
+        stored: by storage, the first parameter that lies in it: tied parameters once.
+    """
+
+    modules: list[nn.Module]
+    paths: list[str]
+    parents: list[int]
+    own: list[list[nn.Parameter]]
+    parameters: list[nn.Parameter]
+    stored: dict[int, nn.Parameter]
+
+    @property
+    def tied(self) -> bool:
+        """Whether a parameter hangs in several places, or several lie in one storage."""
+        return sum([len(own) for own in self.own]) != len(self.stored)
+
+
+def take_inventory(model: nn.Module) -> Inventory:
+    """The modules and parameters of a model."""
+    modules: list[nn.Module] = []
+    paths: list[str] = []
+    parents: list[int] = []
+    own: list[list[nn.Parameter]] = []
+    unique: dict[int, nn.Parameter] = {}
+    seen: set[int] = set()
+
+    def descend(module: nn.Module, path: str, parent: int) -> None:
+        seen.add(id(module))
+        here = len(modules)
+        modules.append(module)
+        paths.append(path)
+        parents.append(parent)
+        mine = [p for p in module._parameters.values() if p is not None]  # noqa: SLF001  # what parameters() reads
+        own.append(mine)
+        for parameter in mine:
+            unique[id(parameter)] = parameter
+        for name, child in module._modules.items():  # noqa: SLF001  # what named_modules() reads
+            if child is not None and id(child) not in seen:
+                descend(child, f"{path}.{name}" if path else name, here)
+
+    descend(model, "", -1)
+    parameters = list(unique.values())
+    stored: dict[int, nn.Parameter] = {}
+    for parameter in parameters:
+        stored.setdefault(storage_key(parameter), parameter)
+    return Inventory(modules, paths, parents, own, parameters, stored)
 
 
 def modules_by_path(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """Every module with its path, parents first; one that hangs in several places only where it comes first."""
-    found: list[tuple[str, nn.Module]] = []
-    seen: set[int] = set()
-
-    def descend(module: nn.Module, path: str) -> None:
-        seen.add(id(module))
-        found.append((path, module))
-        for name, child in module._modules.items():  # noqa: SLF001  # what named_modules() reads
-            if child is not None and id(child) not in seen:
-                descend(child, f"{path}.{name}" if path else name)
-
-    descend(model, "")
-    return found
+    inventory = take_inventory(model)
+    return list(zip(inventory.paths, inventory.modules, strict=True))
 
 
-def own_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
-    """The parameters of a module itself, those of its submodules left out."""
-    return (p for p in module._parameters.values() if p is not None)  # noqa: SLF001  # what parameters() reads
-
-
-def unique_parameters(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
-    """The parameters of all these modules, each object once, in order."""
-    return list({id(p): p for module in modules for p in own_parameters(module)}.values())
+def size_of(parameters: list[nn.Parameter]) -> tuple[int, int]:
+    """Elements and bytes of parameters."""
+    return sum([p.numel() for p in parameters]), sum([p.nbytes for p in parameters])

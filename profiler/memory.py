@@ -27,6 +27,7 @@ class Memory:
     peak: int = 0
     total: int = 0
     alive: dict[int, Any] = field(default_factory=dict)
+    _sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def allocate(self, storage: torch.UntypedStorage) -> None:
         """Count a storage until its last tensor goes."""
@@ -38,8 +39,10 @@ class Memory:
         self.total += size
         self.peak = max(self.peak, self.live)
 
-        def free(_reference: object) -> None:
-            self.live -= size
-            del self.alive[key]
+        reference = self.alive[key] = weakref.ref(storage, self._free)
+        self._sizes[id(reference)] = (key, size)
 
-        self.alive[key] = weakref.ref(storage, free)
+    def _free(self, reference: object) -> None:
+        key, size = self._sizes.pop(id(reference))
+        self.live -= size
+        del self.alive[key]

@@ -7,6 +7,7 @@ Small constants and integers keep their values, because models branch on masks, 
 
 from collections.abc import Sequence
 from contextlib import suppress
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -14,40 +15,23 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from profiler.aten import find
 from profiler.aten.call import NO_COST, Call, Operator, on_device, tensors_of
-from profiler.aten.overload import Kind, Schema, schema_of
 from profiler.errors import ModelError
 from profiler.foreign import ACTIVATION, SOURCE, Foreign
 from profiler.instead import by_formula, check_fit, compare, integral
-from profiler.inventory import unique_parameters
+from profiler.inventory import Inventory
+from profiler.known import Known
 from profiler.memory import Memory
 from profiler.receptive.field import TensorField
-from profiler.receptive.rules import output_fields
 from profiler.step import ModuleCall, Step, Visitor
 from profiler.values import MOST_INTEGERS, Values, with_values
 
 # A model that has not come to an end by then is taken to loop for ever.
 MOST_CALLS = 5_000_000
 _FIELD = "_netgauge_field"
+_NOTHING: dict[str, Any] = {}
 
 INTEGER_WORK = Operator("integer work", "Element by element", None)
-
-# Operators that hand a value to Python.
-_READS = frozenset(f"aten.{name}" for name in ("_local_scalar_dense", "item", "is_nonzero", "equal", "allclose"))
-# Operators that make a tensor from no more than another's size, type and device.
-_CREATORS = frozenset(
-    f"aten.{name}"
-    for name in (
-        *("arange", "zeros", "ones", "full", "eye", "zeros_like", "ones_like", "full_like", "linspace"),
-        *("new_zeros", "new_ones", "new_full", "tril_indices", "triu_indices", "scalar_tensor", "empty"),
-        *("new_empty", "empty_like", "rand", "randn", "randint", "rand_like", "randn_like", "randint_like", "randperm"),
-    )
-)
-# In-place operators that change a tensor's size, not its contents.
-_RESHAPES_IN_PLACE = frozenset(
-    f"aten.{name}" for name in ("squeeze_", "unsqueeze_", "transpose_", "t_", "swapaxes_", "resize_", "as_strided_")
-)
 
 
 class NeedsValues(Exception):  # noqa: N818  # not an error: the walk begins anew with values
@@ -62,22 +46,21 @@ class NeedsValues(Exception):  # noqa: N818  # not an error: the walk begins ane
 class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves its hook untyped
     """Replaces kernels, keeps account of modules and memory, and tells the visitor."""
 
-    def __init__(
-        self, modules: Sequence[tuple[str, nn.Module]], visit: Visitor, memory: Memory, *, checked: bool, real: bool
-    ) -> None:
+    def __init__(self, inventory: Inventory, visit: Visitor, memory: Memory, *, checked: bool, real: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # as above
         self._visit = visit
         self._memory = memory
         self._checked = checked
         self._real = real
-        self._names = {id(module): name for name, module in modules}
+        self._names = dict(zip(map(id, inventory.modules), inventory.paths, strict=True))
         self._calls: dict[int, int] = {}
         self._count = 0
-        self._last = ""
-        self._failed = ""
-        self._root = ModuleCall("", type(modules[0][1]).__name__, 0)
+        self._known: dict[torch._ops.OpOverload, Known] = {}
+        self._last: Known | None = None
+        self._thread = get_ident()
+        self._root = ModuleCall("", type(inventory.modules[0]).__name__, 0)
         self.stack: list[tuple[int, ModuleCall]] = []
-        self.foreign = Foreign(unique_parameters(m for _, m in modules), memory)
+        self.foreign = Foreign(inventory, memory)
         self.values = Values(self.foreign)
 
     @classmethod
@@ -87,31 +70,32 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
 
     # Modules -----------------------------------------------------------------------------------------------------
 
-    def enter(self, module: nn.Module) -> None:
+    def enter(self, module: nn.Module, _inputs: object) -> None:
         """A module is called. One that is not part of the tree counts as its caller."""
-        self._failed = ""
         key = id(module)
         name = self._names.get(key)
-        if name is not None:
+        if name is not None and get_ident() == self._thread:
             number = self._calls.get(key, 0)
             self._calls[key] = number + 1
             self.stack.append((key, ModuleCall(name, type(module).__name__, number)))
 
-    def leave(self, module: nn.Module, *, failed: bool = False) -> None:
-        """A module returns nothing, perhaps because it raised, or returns."""
-        if failed and not self._failed:
-            self._failed = self.where
-        if self.stack and self.stack[-1][0] == id(module):
-            self.stack.pop()
+    def leave(self, module: nn.Module, _inputs: object, _outputs: object) -> None:
+        """A module returns. What is above it on the stack was left by an exception the model caught."""
+        key = id(module)
+        stack = self.stack
+        if stack and stack[-1][0] == key:
+            if get_ident() == self._thread:
+                stack.pop()
+        elif get_ident() == self._thread and any(entry == key for entry, _ in stack):
+            while stack.pop()[0] != key:
+                pass
 
     @property
     def where(self) -> str:
         """The innermost module that is running and its operator, for messages."""
-        if self._failed:
-            return self._failed
         module = self.stack[-1][1] if self.stack else self._root
         place = f"{module.name} ({module.type})" if module.name else f"the model itself ({module.type})"
-        return f"{place}, {self._last}" if self._last else place
+        return f"{place}, {self._last.schema.packet}" if self._last else place
 
     # Tensors -----------------------------------------------------------------------------------------------------
 
@@ -137,75 +121,87 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401  # what the operator returns
         """Stand in for one operator and report it."""
-        schema = schema_of(func)
-        self._last = schema.packet
-        self._failed = ""
-        kwargs = kwargs or {}
-        self._count += 1
-        if self._count > MOST_CALLS:
-            raise ModelError(f"{self.where}: more than {MOST_CALLS:,} operator calls; does the model loop without end?")
-        tensors = schema.tensors(args, kwargs)
-        call = Call(func, args, kwargs, (), tensors)
-        operator = find(schema.packet)
-        result = self.values.computed(call, schema, real=True) if self._real else self._result(call, schema, operator)
+        known = self._known.get(func)
+        if known is None:
+            known = self._known[func] = Known(func)
+        self._last = known
+        kwargs = kwargs or _NOTHING
+        if known.lists or kwargs:
+            tensors = known.schema.tensors(args, kwargs)
+        else:
+            tensors = tuple([a for a in args if isinstance(a, torch.Tensor)])
+        call = Call(func, args, kwargs, (), tensors, known.schema)
+        result = self._computed(call, known) if self._real else self._result(call, known)
         if isinstance(result, torch.Tensor):
             call.outputs = (result,)
         else:
             call.outputs = tuple(tensors_of(result))
             if not call.outputs:
                 return result
-        self._report(call, schema, operator)
+        self._report(call, known)
         return result
 
-    def _result(self, call: Call, schema: Schema, operator: Operator | None) -> Any:  # noqa: ANN401  # as above
+    def _result(self, call: Call, known: Known) -> Any:  # noqa: ANN401  # as above
         tensors = call.tensors
-        if not tensors or schema.packet in _CREATORS:
+        if not tensors or known.creates:
             return self.values.created(call, self._hollow)
-        for tensor in tensors:
-            if tensor.is_meta:
-                break
-        else:
-            if self.values.kept(call):
-                return self.values.computed(call, schema)
-        if schema.packet in _READS:
+        if not any(t.is_meta for t in tensors) and self.values.kept(call):
+            return self._computed(call, known)
+        if known.plain:
+            made = self._by_formula(call, known)
+            if made is not None:
+                return made
+        if known.reads:
             raise NeedsValues(self.where, "a branch or a number taken from a tensor")
-        if schema.kind is Kind.IN_PLACE:
-            return self._in_place(call, schema)
-        if schema.packet == "aten.to" and _already_is(call):
+        if known.in_place:
+            return self._in_place(call, known)
+        if known.converts and _already_is(call):
             return call.first
-        made = by_formula(call, operator) if operator is not None and schema.kind is Kind.PLAIN else None
-        if made is None:
-            return self._by_kernel(call, schema)
-        if self._checked:
-            with suppress(RuntimeError, NeedsValues):  # kernels without storage are choosier than those with it
-                compare(call, made, self._by_kernel(call, schema), self.where)
-        return made
+        return self._by_kernel(call, known)
+
+    def _computed(self, call: Call, known: Known) -> Any:  # noqa: ANN401  # as above
+        self._count += 1
+        if self._count > MOST_CALLS:
+            raise ModelError(f"{self.where}: more than {MOST_CALLS:,} operator calls; does the model loop without end?")
+        return self.values.computed(call, known.schema, real=self._real)
 
     # Without values ----------------------------------------------------------------------------------------------
 
-    def _in_place(self, call: Call, schema: Schema) -> Any:  # noqa: ANN401  # as above
+    def _by_formula(self, call: Call, known: Known) -> Any:  # noqa: ANN401  # as above
+        operator = known.operator
+        made = None if operator is None else by_formula(call, operator)
+        if self._checked and made is not None:
+            with suppress(RuntimeError, NeedsValues):  # kernels without storage are choosier than others
+                compare(call, made, self._by_kernel(call, known), self.where)
+        return made
+
+    def _in_place(self, call: Call, known: Known) -> Any:  # noqa: ANN401  # as above
         """What it writes to comes back; its values, if it had any, are no longer known."""
-        targets = [call[name] for name in schema.written]
-        target = targets[0]
-        named = next(iter(schema.signature)) == schema.written[0]
-        if len(targets) > 1 or not isinstance(target, torch.Tensor) or not named or schema.packet in _RESHAPES_IN_PLACE:
-            if any(not t.is_meta for t in tensors_of(targets)):
+        target = call.args[0] if call.args else None
+        if not known.overwrites or not isinstance(target, torch.Tensor):
+            if any(not t.is_meta for name in known.schema.written for t in tensors_of(call[name])):
                 raise NeedsValues(self.where, "values written into a tensor that has them")
-            return self._by_kernel(call, schema)
-        if len(call.tensors) > 1 and any(t.shape != target.shape for t in call.tensors):
-            check_fit(call, target)
+            return self._by_kernel(call, known)
+        for tensor in call.tensors:
+            if tensor.shape != target.shape:
+                check_fit(call, target)
         if not target.is_meta:
             self.values.unknown.add(target.untyped_storage()._cdata)  # noqa: SLF001  # a storage's identity
         return target
 
-    def _by_kernel(self, call: Call, schema: Schema) -> Any:  # noqa: ANN401  # as above
+    def _by_kernel(self, call: Call, known: Known) -> Any:  # noqa: ANN401  # as above
         """Torch's own kernel for tensors without storage."""
-        args, kwargs = tree_map(self._hollow, (call.args, call.kwargs))
-        args, kwargs = on_device(call.func, args, kwargs, "meta")
+        args, kwargs = call.args, call.kwargs
+        for tensor in call.tensors:
+            if not tensor.is_meta:
+                args, kwargs = tree_map(self._hollow, (args, kwargs))
+                break
+        if known.placed:
+            args, kwargs = on_device(call.func, args, kwargs, "meta")
         try:
             return call.func(*args, **kwargs)
         except NotImplementedError as error:
-            raise NeedsValues(self.where, f"the size of {schema.packet} depends on them") from error
+            raise NeedsValues(self.where, f"the size of {call.packet} depends on them") from error
 
     def _hollow(self, value: Any) -> Any:  # noqa: ANN401  # any argument
         if not isinstance(value, torch.Tensor) or value.is_meta:
@@ -219,39 +215,40 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
 
     # Reporting ---------------------------------------------------------------------------------------------------
 
-    def _report(self, call: Call, schema: Schema, operator: Operator | None) -> None:
+    def _report(self, call: Call, known: Known) -> None:
         foreign = self.foreign
-        parameters: list[nn.Parameter] = []
+        unused = foreign.unused
+        parameters: tuple[nn.Parameter, ...] = ()
         inputs = []
         reached = False
         for tensor in call.tensors:
             source = getattr(tensor, SOURCE, None)
-            if source is None:
-                source = foreign.source(tensor)
             if source is ACTIVATION:
                 inputs.append(tuple(tensor.shape))
-                reached = reached or getattr(tensor, _FIELD, None) is not None
-            elif source.parameter is not None:
-                parameters += foreign.first_use(source)
-        written = self._marked(call, schema)
+                if not reached and getattr(tensor, _FIELD, None) is not None:
+                    reached = True
+            elif unused:
+                parameter = foreign.first_use(tensor)
+                if parameter is not None:
+                    parameters += (parameter,)
         outputs = call.outputs
+        written = outputs[:1] if known.in_place else self._marked(call, known)
+        operator = known.operator
         if not outputs[0].is_floating_point() and integral(call):
             operator = INTEGER_WORK
         cost = NO_COST if operator is None or operator.cost is None else operator.cost(call)
         fields: tuple[TensorField | None, ...]
         if reached:
-            fields = tuple(output_fields(call, field_of))
+            fields = tuple(known.rule(call, field_of))
             for out, field in zip(outputs, fields, strict=True):
                 setattr(out, _FIELD, field)
         else:
             fields = (None,) * len(outputs)
         module = self.stack[-1][1] if self.stack else self._root
-        self._visit(Step(call, operator, cost, module, tuple(inputs), tuple(parameters), fields, written))
+        self._visit(Step(call, operator, cost, module, tuple(inputs), parameters, fields, written))
 
-    def _marked(self, call: Call, schema: Schema) -> tuple[torch.Tensor, ...]:
+    def _marked(self, call: Call, known: Known) -> tuple[torch.Tensor, ...]:
         """Mark the outputs as the walk's own, count what is new, and say what was written."""
-        if schema.kind is Kind.IN_PLACE:
-            return call.outputs[:1]
         written = []
         alive = self._memory.alive
         given = call.tensors
@@ -259,12 +256,12 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             storage = out.untyped_storage()
             key = storage._cdata  # noqa: SLF001  # a storage's identity
             if key not in alive:
-                origin = self.foreign.behind(key, given)
+                origin = None if known.plain and out.is_meta else self.foreign.behind(key, given)
                 if origin is not None:
                     setattr(out, SOURCE, origin)
                     continue
                 self._memory.allocate(storage)
-            elif schema.kind is Kind.VIEW or (given and out is given[0]):
+            elif known.view or (given and out is given[0]):
                 setattr(out, SOURCE, ACTIVATION)
                 continue
             setattr(out, SOURCE, ACTIVATION)

@@ -1,7 +1,6 @@
 """What the walk shows of each operator call."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -10,8 +9,7 @@ from profiler.aten.call import Call, Cost, Operator
 from profiler.receptive.field import TensorField
 
 
-@dataclass(frozen=True, slots=True)
-class ModuleCall:
+class ModuleCall(NamedTuple):
     """One call of a module: its path from the root, its class, and how often it had been called before."""
 
     name: str

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map
 
 from profiler.aten.call import tensors_of
 from profiler.errors import ModelError, NetgaugeError
-from profiler.inventory import modules_by_path
+from profiler.inventory import Inventory, take_inventory
 from profiler.memory import Memory
 from profiler.mode import NeedsValues, WalkMode, field_of
 from profiler.receptive.field import TensorField
@@ -50,6 +50,7 @@ def walk(
     *,
     restart: Callable[[str], None] | None = None,
     checked: bool = False,
+    inventory: Inventory | None = None,
 ) -> Memory:
     """Run `model(*args, **kwargs)` without storage and show each operator call to `visit`.
 
@@ -62,6 +63,7 @@ def walk(
         visit: called once per operator call, in order.
         restart: called with the reason when the walk begins anew on real tensors, because the model reads computed
             values: what `visit` was shown so far is void. Without it such a model is an error.
+        inventory: of the model, where it has been taken already.
         checked: compare the size, type and layout that a formula gives with torch's own, at every call.
 
     Returns:
@@ -71,8 +73,9 @@ def walk(
         ModelError: the model raised; the message names the module and the operator it was in.
         FormulaError: `checked`, and a documented formula and torch disagree.
     """
+    inventory = inventory or take_inventory(model)
     try:
-        return _walk(model, args, kwargs, visit, checked=checked, real=False)
+        return _walk(model, inventory, args, kwargs, visit, checked=checked, real=False)
     except NeedsValues as needed:
         missing = _without_storage(model)
         if restart is None or missing:
@@ -82,7 +85,7 @@ def walk(
             ) from needed
         restart(f"run on real tensors, because {needed.where} reads values that it computed ({needed.reason})")
     try:
-        return _walk(model, args, kwargs, visit, checked=False, real=True)
+        return _walk(model, inventory, args, kwargs, visit, checked=False, real=True)
     except NeedsValues as needed:
         raise ModelError(f"{needed.where}: {needed.reason}") from needed
 
@@ -92,11 +95,17 @@ def _without_storage(model: nn.Module) -> str:
 
 
 def _walk(
-    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], visit: Visitor, *, checked: bool, real: bool
+    model: nn.Module,
+    inventory: Inventory,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    visit: Visitor,
+    *,
+    checked: bool,
+    real: bool,
 ) -> Memory:
     memory = Memory()
-    modules = modules_by_path(model)
-    mode = WalkMode(modules, visit, memory, checked=checked, real=real)
+    mode = WalkMode(inventory, visit, memory, checked=checked, real=real)
     generator = torch.Generator().manual_seed(0)
 
     def admit(value: Any) -> Any:  # noqa: ANN401  # any input
@@ -110,7 +119,7 @@ def _walk(
             mode.set_field(tensor, TensorField.of_input(tensor.shape, input_axes(tensor.shape, tensor.dtype)))
     target = model.module if isinstance(model, _WRAPPERS) else model
     try:
-        with _running([m for _, m in modules], mode):
+        with _running(inventory, mode):
             target(*given[0], **given[1])
     except (NetgaugeError, NeedsValues):
         raise
@@ -126,9 +135,9 @@ def _walk(
 
 
 @contextmanager
-def _running(modules: list[nn.Module], mode: WalkMode) -> Iterator[None]:
+def _running(inventory: Inventory, mode: WalkMode) -> Iterator[None]:
     with (
-        undisturbed(modules),
+        undisturbed(inventory.modules),
         watched(mode.enter, mode.leave),
         torch.no_grad(),
         torch._C._AutoDispatchBelowAutograd(),  # noqa: SLF001  # pinned by a test

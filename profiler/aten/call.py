@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from profiler.aten.overload import schema_of
+from profiler.aten.overload import Schema, schema_of
 
 Shape = tuple[int, ...]
 
@@ -33,9 +33,10 @@ class Call:
         outputs: the tensors that came out, in order.
         tensors: all tensors among the arguments, in order.
         packet: the operator's name without its overload: `aten.conv2d`.
+        plan: what the operator's family has worked out of its arguments, kept for its cost and its receptive field.
     """
 
-    __slots__ = ("_signature", "args", "func", "kwargs", "outputs", "packet", "tensors")
+    __slots__ = ("_signature", "args", "func", "kwargs", "outputs", "packet", "plan", "tensors")
 
     def __init__(
         self,
@@ -44,14 +45,16 @@ class Call:
         kwargs: dict[str, Any],
         outputs: tuple[torch.Tensor, ...] = (),
         tensors: tuple[torch.Tensor, ...] | None = None,
+        schema: Schema | None = None,
     ) -> None:
-        schema = schema_of(func)
+        schema = schema or schema_of(func)
         self.func = func
         self.args = args
         self.kwargs = kwargs
         self.outputs = outputs
         self.tensors = schema.tensors(args, kwargs) if tensors is None else tensors
         self.packet = schema.packet
+        self.plan: Any = None
         self._signature = schema.signature
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401  # arguments are of every type

@@ -71,9 +71,10 @@ def _rows(flops: Callable[[int, int], int]) -> Callable[[Call], Cost]:
 
 
 def _batch_norm_cost(call: Call) -> Cost:
-    x = call.shape("input")
-    elements = prod(x)
-    if not call["training"] and call["running_mean"] is not None:
+    args = call.args
+    x = args[0].shape
+    elements = args[0].numel()
+    if not args[5] and args[3] is not None:
         return Cost(0, batch_norm_flops(elements))
     return Cost(0, statistics_norm_flops(x[1], elements // max(x[1], 1), **_affine(call)))
 
@@ -166,10 +167,16 @@ def _normalized(call: Call, shape: Shape) -> torch.Tensor | None:
     return rows(call, shape) if shape[-len(axes) :] == axes else None
 
 
-def _batch_normalized(call: Call, shape: Shape) -> torch.Tensor | None:
-    per_channel = (call["weight"], call["bias"], call["running_mean"], call["running_var"])
-    fits = len(shape) > 1 and all(t is None or tuple(t.shape) == shape[1:2] for t in per_channel)
-    return channels(call, shape) if fits else None
+def _batch_norm_shape(call: Call) -> Shape | None:
+    """The input's; all of weight, bias and statistics have one entry a channel."""
+    args = call.args
+    shape = args[0].shape
+    if len(shape) < 2:
+        return None
+    for tensor in args[1:5]:
+        if tensor is not None and (tensor.dim() != 1 or tensor.numel() != shape[1]):
+            return None
+    return tuple(shape)
 
 
 def _softmaxed(call: Call, shape: Shape) -> torch.Tensor | None:
@@ -237,7 +244,7 @@ TABLE = {
     "aten._softmax": Operator("softmax", "Softmax", _rows(softmax_flops), _same, _softmaxed),
     "aten.log_softmax": Operator("log-softmax", "Softmax", _rows(log_softmax_flops), _same, _softmaxed),
     "aten._log_softmax": Operator("log-softmax", "Softmax", _rows(log_softmax_flops), _same, _softmaxed),
-    "aten.batch_norm": Operator("batch norm", "Normalisation", _batch_norm_cost, _same, _batch_normalized),
+    "aten.batch_norm": Operator("batch norm", "Normalisation", _batch_norm_cost, _batch_norm_shape, channels),
     "aten.instance_norm": Operator("instance norm", "Normalisation", _instance_norm_cost, _same),
     "aten.layer_norm": Operator("layer norm", "Normalisation", _layer_norm_cost, _same, _normalized),
     "aten.group_norm": Operator("group norm", "Normalisation", _group_norm_cost, _same, channels),
