@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
+_TORCHS_OWN = ("torch.nn.modules.", "torch.jit.")
+_TENSORS = ("_parameters", "_buffers")
 _CONTAINERS = ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks")
 
 
@@ -18,11 +20,11 @@ def undisturbed(modules: Iterable[nn.Module]) -> Iterator[None]:
     Args:
         modules: the model and all modules in it, each once.
     """
-    attributes = [(m, before := m.__dict__.copy(), _contents(before)) for m in modules]
+    kept = [_Kept(module) for module in modules]
     places = [
         (p, p.untyped_storage(), p.dtype, p.storage_offset(), p.shape, p.stride())
-        for _, before, _ in attributes
-        for p in before["_parameters"].values()
+        for before in kept
+        for p in before.module.__dict__["_parameters"].values()
         if p is not None
     ]
     with ExitStack() as stack:
@@ -31,28 +33,50 @@ def undisturbed(modules: Iterable[nn.Module]) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(False)
         stack.enter_context(torch.random.fork_rng(devices=[]))
         stack.callback(_restore_places, places)
-        stack.callback(_restore, attributes)
+        stack.callback(_restore, kept)
         yield
 
 
-def _contents(attributes: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Copies of a module's containers that hold anything."""
-    return [(name, attributes[name].copy()) for name in _CONTAINERS if attributes[name]]
+class _Kept:
+    """A module's attributes before it runs.
+
+    Torch's own layers set none in forward, so that only what others may put into them is kept; there are many.
+    """
+
+    __slots__ = ("attributes", "contents", "module")
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        now = module.__dict__
+        maker = type(module).__module__
+        stock = maker.startswith(_TORCHS_OWN)
+        self.attributes = None if stock else now.copy()
+        # A scripted module's containers are views of C++ objects that hold no Python state.
+        names = () if maker.startswith("torch.jit.") else _TENSORS if stock else _CONTAINERS
+        self.contents = [(name, now[name].copy()) for name in names if now[name]]
+
+    def restore(self) -> None:
+        """Put back what differs."""
+        now = self.module.__dict__
+        if self.attributes is not None and not _same(now, self.attributes):
+            now.clear()
+            now.update(self.attributes)
+        filled = 0
+        for name, old in self.contents:
+            if not _same(now[name], old):
+                now[name].clear()
+                now[name].update(old)
+            filled += 1
+        if self.attributes is not None and filled < len(_CONTAINERS):
+            before = {name for name, _ in self.contents}
+            for name in _CONTAINERS:
+                if now[name] and name not in before:
+                    now[name].clear()
 
 
-def _restore(attributes: list[tuple[nn.Module, dict[str, Any], list[tuple[str, dict[str, Any]]]]]) -> None:
-    for module, before, filled in attributes:
-        if not _same(module.__dict__, before):
-            module.__dict__.clear()
-            module.__dict__.update(before)
-        contents = dict(filled)
-        for name in _CONTAINERS:
-            container = before[name]
-            if container or name in contents:
-                old = contents.get(name, {})
-                if not _same(container, old):
-                    container.clear()
-                    container.update(old)
+def _restore(kept: list[_Kept]) -> None:
+    for before in kept:
+        before.restore()
 
 
 def _restore_places(places: list[tuple[Any, ...]]) -> None:

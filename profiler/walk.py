@@ -25,6 +25,7 @@ from profiler.undisturbed import undisturbed, watched
 
 # How torch says, in Python, that a tensor has no values.
 _NO_VALUES = ("meta", "unallocated storage", "no data")
+MOST_TRACED = 4
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
@@ -54,7 +55,7 @@ def walk(
 ) -> Memory:
     """Run `model(*args, **kwargs)` without storage and show each operator call to `visit`.
 
-    The receptive fields refer to the first tensor among the inputs.
+    The receptive fields refer to each floating-point input that has spatial axes, or to the first sequence of tokens.
 
     Args:
         model: left as it is: parameters, buffers, hooks, training flags, devices.
@@ -113,10 +114,13 @@ def _walk(
 
     given = (tree_map(admit, [stand_in(a) for a in args]), tree_map(admit, {k: stand_in(v) for k, v in kwargs.items()}))
     inputs = tensors_of(given)
-    for n, tensor in enumerate(inputs):
+    for tensor in inputs:
         memory.allocate(tensor.untyped_storage())
-        if n == 0:
-            mode.set_field(tensor, TensorField.of_input(tensor.shape, input_axes(tensor.shape, tensor.dtype)))
+    traced = _traced(inputs)
+    if traced:
+        fields = TensorField.of_inputs([(t.shape, input_axes(t.shape, t.dtype)) for t in traced])
+        for tensor, field in zip(traced, fields, strict=True):
+            mode.set_field(tensor, field)
     target = model.module if isinstance(model, _WRAPPERS) else model
     try:
         with _running(inventory, mode):
@@ -132,6 +136,15 @@ def _walk(
             f"the model failed in {mode.where} on inputs of size {shapes}: {type(error).__name__}: {reason}"
         ) from error
     return memory
+
+
+def _traced(inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The inputs that receptive fields refer to: pictures, sounds and the like, else the first sequence of tokens.
+
+    Beside floating-point inputs, integers are lengths and masks.
+    """
+    spatial = [t for t in inputs if input_axes(t.shape, t.dtype)]
+    return [t for t in spatial if t.is_floating_point()][:MOST_TRACED] or spatial[:1]
 
 
 @contextmanager

@@ -160,11 +160,19 @@ _REARRANGED = (
     "pixel_shuffle", "pixel_unshuffle", "unfold", "im2col", "as_strided", "broadcast_to", "broadcast_tensors",
     "meshgrid", "constant_pad_nd", "diagonal", "real", "imag", "view_as", "reshape_as", "resolve_conj",
     "resolve_neg", "view_as_complex", "view_as_real", "diag", "diag_embed", "diagflat", "swapdims", "column_stack",
-    "dstack", "concat", "concatenate", "block_diag", "rot90", "fliplr", "flipud", "cartesian_prod", "combinations",
+    "dstack", "block_diag", "rot90", "fliplr", "flipud", "cartesian_prod", "combinations",
     "native_channel_shuffle", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d",
     "replication_pad2d", "replication_pad3d", "_pad_circular", "_conj", "conj", "conj_physical", "set_", "resize_",
     "hsplit", "vsplit", "dsplit", "unsafe_chunk", "unsafe_split", "mT", "mH", "adjoint", "matrix_H",
 )  # fmt: skip
+
+CONCAT = Operator(
+    "concat",
+    "Data movement",
+    None,
+    _concat_shape,
+    _concatenated,
+)
 
 TABLE = {
     **{f"aten.{name}": _movement() for name in (*_CREATED, *_TESTED, *_PICKED, *_REARRANGED)},
@@ -191,13 +199,7 @@ TABLE = {
         "permute", "Data movement", None, lambda call: permute_shape(call.shape("self"), call["dims"])
     ),
     "aten.transpose": Operator("permute", "Data movement", None, _transposed),
-    "aten.cat": Operator(
-        "concat",
-        "Data movement",
-        None,
-        _concat_shape,
-        _concatenated,
-    ),
+    **dict.fromkeys(("aten.cat", "aten.concat", "aten.concatenate"), CONCAT),
     "aten.pad": Operator("pad", "Data movement", None, lambda call: pad_shape(call.shape("self"), call["pad"])),
     "aten.slice": Operator("slice", "Data movement", None, _sliced),
     "aten.select": Operator("select", "Data movement", None, _selected),
