@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from profiler import analyzer as analyzer
     from profiler.analyzer import analyze as analyze
     from profiler.errors import NetgaugeError as NetgaugeError
+    from profiler.onnx_graph import analyze_onnx as analyze_onnx
     from profiler.profile import Layer as Layer
     from profiler.profile import Profile as Profile
     from profiler.profile import Totals as Totals
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 # Where each public name lives. torch is imported when the first of them is asked for, not before.
 _HOMES = {
     "analyze": "profiler.analyzer",
+    "analyze_onnx": "profiler.onnx_graph",
     "open_model": "profiler.sources",
     "Layer": "profiler.profile",
     "Profile": "profiler.profile",
@@ -27,7 +29,7 @@ _HOMES = {
     "NetgaugeError": "profiler.errors",
 }
 
-__all__ = ["Layer", "NetgaugeError", "Profile", "Totals", "analyze", "analyzer", "open_model"]
+__all__ = ["Layer", "NetgaugeError", "Profile", "Totals", "analyze", "analyze_onnx", "analyzer", "open_model"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  # whatever the name stands for

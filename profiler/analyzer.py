@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from profiler.aten.call import Call, tensors_of
+from profiler.backward import backward_pass
 from profiler.errors import UsageError
 from profiler.inventory import Inventory, size_of, take_inventory
 from profiler.memory import Memory
@@ -58,20 +59,26 @@ class _Rows:
 
 def _row(step: Step) -> Layer:
     call, operator, cost, module, inputs, parameters, fields, written = step
+    outputs = call.outputs
+    shapes: tuple[Shape, ...]
+    if len(outputs) == 1:
+        shapes, made = (tuple(outputs[0].shape),), outputs[0].nbytes
+    else:
+        shapes, made = tuple([tuple(t.shape) for t in outputs]), sum([t.nbytes for t in outputs])
     return Layer(
         name=module.name,
         type=module.type,
         op=operator.op if operator else call.packet.removeprefix("aten."),
         call=module.number,
         input_shapes=inputs,
-        output_shapes=tuple([tuple(t.shape) for t in call.outputs]),
+        output_shapes=shapes,
         macs=cost.macs,
         flops=cost.flops,
         params=sum([p.numel() for p in parameters]) if parameters else 0,
         param_bytes=sum([p.nbytes for p in parameters]) if parameters else 0,
-        output_bytes=sum([t.nbytes for t in call.outputs]),
+        output_bytes=made,
         read_bytes=bytes_read(call) if written else 0,
-        write_bytes=sum([t.nbytes for t in written]),
+        write_bytes=made if len(written) == len(outputs) else sum([t.nbytes for t in written]),
         formula=operator.formula if operator else "",
         status=("free" if operator.free else "counted") if operator else "uncounted",
         receptive_field=summarize(fields[0]),
@@ -93,13 +100,19 @@ def bytes_read(call: Call) -> int:
     return total
 
 
-def analyze(model: nn.Module, *inputs: Any, **kwargs: Any) -> Profile:  # noqa: ANN401  # whatever the model takes
+def analyze(
+    model: nn.Module,
+    *inputs: Any,  # noqa: ANN401  # whatever the model takes
+    backward: bool = False,
+    **kwargs: Any,  # noqa: ANN401  # as above
+) -> Profile:
     """Count what a network computes and stores, layer by layer, without running it for real.
 
     Args:
         model: any module. It is left as it is: parameters, buffers, hooks, training flags, devices, random state.
         *inputs: what the model is called with: tensors (real or meta), shapes such as (1, 3, 224, 224) for float32
             tensors, or nests of tensors.
+        backward: count the backward half of a training step as well: `profile.backward`.
         **kwargs: the same by keyword.
 
     Returns:
@@ -124,6 +137,7 @@ def analyze(model: nn.Module, *inputs: Any, **kwargs: Any) -> Profile:  # noqa: 
         uncounted=dict(rows.uncounted),
         free=dict(rows.free),
         inputs=_input_shapes(inputs, kwargs),
+        backward=backward_pass(model, inputs, kwargs) if backward else None,
         notes=tuple(rows.notes),
         subject=Subject(model, inputs, kwargs),
     )

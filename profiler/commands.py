@@ -152,10 +152,11 @@ def profile(  # one parameter per option
                 progress("running impulses", None)
                 _verify(result, said)
             text = _views()[style](result, replace(options, peers=peers))
+    text = text.rstrip("\n") + "\n"
     if output:
         said.notes.append(f"wrote {write_whole(output, text)}")
     else:
-        click.echo(terminal.fitting(text, sys.stdout))
+        click.echo(terminal.fitting(text, sys.stdout), nl=False)
     said.echo()
     if said.alarms:
         context.exit(1)
@@ -239,7 +240,7 @@ _NEXT = {
 }
 
 
-def _checked(  # what a check depends on
+def _checked(
     result: Profile, check: str, style: str, given: set[str], said: _Said, progress: Progress
 ) -> tuple[str, ...]:
     """The peers to be shown, each of which has run; where one was named, what stays unexplained is an alarm."""
@@ -251,7 +252,8 @@ def _checked(  # what a check depends on
         return ()
     if result.subject is None and asked:
         if named:
-            raise UsageError(f"--check {check}: other counters run modules of torch; pass --check none for this model")
+            raise UsageError(f"--check {check}: other counters run modules of torch, which this target does not hold")
+        said.notes.append(f"{', '.join(asked)}: skipped: runs modules of torch, which this target does not hold")
         return ()
     for peer in asked:
         progress(f"running {peer}", None)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from profiler.analyzer import Subject
@@ -13,16 +13,43 @@ SCHEMA = "netgauge.profile/1"
 Shape = tuple[int, ...]
 
 
+class Phases(NamedTuple):
+    """What each position sees, along an axis where positions differ.
+
+    Attributes:
+        period: positions after which the pattern repeats, each moved on by period * stride; None where there is none.
+        fields: size and start of positions 0, 1, ...: of one period without regard to borders, or, where there is no
+            period, of all positions at this input size with what the borders cut off left out. A position that sees
+            nothing has size 0 and start None. Empty where there are too many to list.
+        smallest: smallest size.
+        largest: largest size.
+    """
+
+    period: int | None
+    fields: tuple[tuple[int, int | None], ...]
+    smallest: int
+    largest: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"period": self.period, "fields": [list(f) for f in self.fields], "sizes": [self.smallest, self.largest]}
+
+
 @dataclass(frozen=True, slots=True)
 class ReceptiveField:
     """What the outputs of an operator see of the network's input; one entry per input axis that is followed.
 
     Attributes:
-        size: inputs seen by one output, the padding included; the largest where upsampling makes outputs differ.
-        stride: inputs between the fields of neighbouring outputs; 0 where all see the same.
+        size: inputs seen by one output, the padding included; the largest where outputs differ.
+        stride: inputs between the fields of neighbouring outputs, the mean where they differ; 0 where all see the same.
         start: left edge of the first output's field, negative where it reaches into the padding.
         status: "exact", "bounded" (a bound from above), "whole-input", "data-dependent" or "unknown".
         local: the field without operations that join all positions, where it differs.
+        phases: where outputs differ in what they see: what each of them sees; None where they do not.
+        aligned: whether all paths that were joined are centred on the same places.
+        reason: why the field is neither exact nor the whole input.
+        input: number of the input of the network that is seen: the first one that is followed and reached.
+        others: fields in further inputs.
     """
 
     size: tuple[int, ...]
@@ -30,6 +57,11 @@ class ReceptiveField:
     start: tuple[int, ...]
     status: str
     local: "ReceptiveField | None" = None
+    phases: tuple[Phases | None, ...] = ()
+    aligned: bool = True
+    reason: str = ""
+    input: int = 0
+    others: tuple["ReceptiveField", ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON: a fraction that is no integer is a string."""
@@ -39,6 +71,11 @@ class ReceptiveField:
             "start": list(self.start),
             "status": self.status,
             "local": self.local.to_dict() if self.local else None,
+            "phases": [p.to_dict() if p else None for p in self.phases] if any(self.phases) else None,
+            "aligned": self.aligned,
+            "reason": self.reason or None,
+            "input": self.input,
+            "others": [field.to_dict() for field in self.others],
         }
 
 

@@ -26,7 +26,14 @@ def shown(after: float = PATIENCE) -> Iterator[Progress]:
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    bar = Bar(*columns, console=console, transient=True, redirect_stdout=False, disable=console.is_dumb_terminal)
+    bar = Bar(
+        *columns,
+        console=console,
+        refresh_per_second=4,
+        transient=True,
+        redirect_stdout=False,
+        disable=console.is_dumb_terminal,
+    )
     task = bar.add_task("starting", total=None)
 
     def update(stage: str, part: float | None) -> None:

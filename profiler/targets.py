@@ -10,6 +10,7 @@ from torch import nn
 from profiler.analyzer import analyze
 from profiler.errors import UsageError
 from profiler.inputs import find_inputs, parse_input, read_arrays
+from profiler.onnx_graph import analyze_onnx
 from profiler.profile import Profile
 from profiler.sources import OpenedModel
 
@@ -51,19 +52,29 @@ def _of_module(opened: OpenedModel, request: Request) -> Found:
         return None, []
     if request.dims:
         raise UsageError("--dim names a symbolic size of an ONNX graph; a module takes its sizes from --input")
-    if request.backward:
-        raise UsageError("--backward: the backward pass is not counted yet")
     args, kwargs = given_inputs(request)
     _check_names(module, kwargs)
     notes = []
     if not args and not kwargs:
         found, note = find_inputs(module, opened.target)
         args, notes = [found], [note]
-    return analyze(module, *args, **kwargs), notes
+    return analyze(module, *args, backward=request.backward, **kwargs), notes
 
 
-def _of_onnx(_opened: OpenedModel, _request: Request) -> Found:
-    return None, []
+def _of_onnx(opened: OpenedModel, request: Request) -> Found:
+    if request.backward:
+        raise UsageError("--backward differentiates a module; an ONNX graph holds no gradients")
+    if opened.graph is None:
+        return None, []
+    args, kwargs = given_inputs(request)
+    if args and kwargs:
+        raise UsageError("--input: name all inputs of an ONNX graph, or none of them")
+    profile = analyze_onnx(opened.graph, kwargs or args, dims=request.dims)
+    sizes = ", ".join("x".join(map(str, shape)) for shape in profile.inputs)
+    return profile, list(profile.notes) if args or kwargs else [
+        f"input {sizes} as the graph declares it",
+        *profile.notes,
+    ]
 
 
 def _of_weights(_opened: OpenedModel, _request: Request) -> Found:

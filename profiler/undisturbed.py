@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -9,7 +10,6 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 _TORCHS_OWN = ("torch.nn.modules.", "torch.jit.")
-_TENSORS = ("_parameters", "_buffers")
 _CONTAINERS = ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks")
 
 
@@ -20,63 +20,55 @@ def undisturbed(modules: Iterable[nn.Module]) -> Iterator[None]:
     Args:
         modules: the model and all modules in it, each once.
     """
-    kept = [_Kept(module) for module in modules]
-    places = [
-        (p, p.untyped_storage(), p.dtype, p.storage_offset(), p.shape, p.stride())
-        for before in kept
-        for p in before.module.__dict__["_parameters"].values()
-        if p is not None
-    ]
+    attributes, contents, empty, places = [], [], [], []
+    for module in modules:
+        now = module.__dict__
+        if not _is_torchs_own(type(module)):  # type: ignore[arg-type]  # a class is hashed by identity
+            attributes.append((now, now.copy()))
+        for name in _CONTAINERS:
+            container = now[name]
+            if not container:
+                empty.append(container)
+            elif _is_plain(container):
+                contents.append((container, container.copy()))
+        places += [
+            (p, p.untyped_storage(), p.dtype, p.storage_offset(), p.shape, p.stride())
+            for p in now["_parameters"].values()
+            if p is not None
+        ]
     with ExitStack() as stack:
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         # The fused encoder is an inference shortcut for the very same work; the documented modules are what is counted.
         torch.backends.mha.set_fastpath_enabled(False)
         stack.enter_context(torch.random.fork_rng(devices=[]))
         stack.callback(_restore_places, places)
-        stack.callback(_restore, kept)
+        stack.callback(_restore, attributes + contents)
+        stack.callback(_clear, empty)
         yield
 
 
-class _Kept:
-    """A module's attributes before it runs.
+@cache
+def _is_torchs_own(kind: type) -> bool:
+    """Whether a module is a layer of torch's, of which there are many, and which set no attributes in forward."""
+    return kind.__module__.startswith(_TORCHS_OWN)
 
-    Torch's own layers set none in forward, so that only what others may put into them is kept; there are many.
-    """
 
-    __slots__ = ("attributes", "contents", "module")
+def _is_plain(container: object) -> bool:
+    """A scripted module's containers are views of C++ objects that hold no Python state."""
+    return isinstance(container, dict)
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        now = module.__dict__
-        maker = type(module).__module__
-        stock = maker.startswith(_TORCHS_OWN)
-        self.attributes = None if stock else now.copy()
-        # A scripted module's containers are views of C++ objects that hold no Python state.
-        names = () if maker.startswith("torch.jit.") else _TENSORS if stock else _CONTAINERS
-        self.contents = [(name, now[name].copy()) for name in names if now[name]]
 
-    def restore(self) -> None:
-        """Put back what differs."""
-        now = self.module.__dict__
-        if self.attributes is not None and not _same(now, self.attributes):
+def _restore(dictionaries: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+    for now, before in dictionaries:
+        if not _same(now, before):
             now.clear()
-            now.update(self.attributes)
-        filled = 0
-        for name, old in self.contents:
-            if not _same(now[name], old):
-                now[name].clear()
-                now[name].update(old)
-            filled += 1
-        if self.attributes is not None and filled < len(_CONTAINERS):
-            before = {name for name, _ in self.contents}
-            for name in _CONTAINERS:
-                if now[name] and name not in before:
-                    now[name].clear()
+            now.update(before)
 
 
-def _restore(kept: list[_Kept]) -> None:
-    for before in kept:
-        before.restore()
+def _clear(containers: list[dict[str, Any]]) -> None:
+    for container in containers:
+        if container:
+            container.clear()
 
 
 def _restore_places(places: list[tuple[Any, ...]]) -> None:

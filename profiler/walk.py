@@ -37,10 +37,24 @@ def input_axes(shape: Sequence[int], dtype: torch.dtype) -> tuple[int, ...]:
 
 
 def stand_in(value: Any) -> Any:  # noqa: ANN401  # any input
-    """A tensor for an input that is given as a shape; everything else as it is."""
+    """A tensor for an input that is given as a shape, also inside a nest; everything else as it is.
+
+    Inside a nest a shape is a tuple: a list of numbers there is a list of numbers.
+    """
     if isinstance(value, torch.Size | tuple | list) and value and all(type(n) is int for n in value):
         return torch.empty(tuple(value), device="meta")
+    if type(value) in (list, tuple, dict):
+        return _nested(value)
     return value
+
+
+def _nested(nest: Any) -> Any:  # noqa: ANN401  # a list, tuple or dictionary
+    def inside(value: Any) -> Any:  # noqa: ANN401  # any input
+        return value if isinstance(value, list) and all(type(n) is int for n in value) else stand_in(value)
+
+    if isinstance(nest, dict):
+        return {key: inside(value) for key, value in nest.items()}
+    return type(nest)([inside(value) for value in nest])
 
 
 def walk(

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from quant.progress import Progress
+    from collections.abc import Callable
 
 _DATA = "an .npz, a built-in set (digits, digits-ink) or FILE.py:function"
 
@@ -72,6 +69,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
     TARGET, in a checkout, the reference network models/digits_mobile.py is taken with its data.
     """
     from profiler.files import check_writable, write_whole
+    from profiler.progress import shown
     from profiler.sources import is_factory
     from quant.pipeline import quantize as run
     from quant.report import json_text, quantization_text
@@ -85,7 +83,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
     report = report or str(Path(output).with_suffix("").with_suffix(".quantization.json"))
     for path in (output, report):
         check_writable(path)
-    with _shown() as progress:
+    with shown() as progress:
         result = run(
             target,
             calibration,
@@ -137,12 +135,13 @@ def compare(
 ) -> None:
     """Accuracy and latency of two ONNX files, A and B, on the same samples; verdicts speak of B against A."""
     from profiler.files import check_writable, write_whole
+    from profiler.progress import shown
     from quant.compare import compare as run
     from quant.report import comparison_text, json_text
 
     if report:
         check_writable(report)
-    with _shown() as progress:
+    with shown() as progress:
         result = run(
             a,
             b,
@@ -168,16 +167,3 @@ def doctor(style: str) -> None:
 
     diagnosis = run()
     click.echo(json_text(diagnosis) if style == "json" else diagnosis_text(diagnosis))
-
-
-@contextmanager
-def _shown() -> Iterator[Progress]:
-    """Progress on standard error: a bar on a terminal, nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("starting", total=1.0)
-        yield lambda stage, part: bar.update(task, description=stage, completed=part)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from profiler.progress import Progress, silent
 from quant.data import open_data
 from quant.evaluate import evaluate
 from quant.inference import feeds
 from quant.latency import compare_latency
 from quant.machine import describe
-from quant.progress import Progress, silent
 from quant.result import ModelComparison
 from quant.runtime import open_session
 

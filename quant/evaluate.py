@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from profiler.progress import Progress, silent
 from quant.data import open_data
 from quant.inference import first_output
 from quant.metrics import Comparison, compare_outputs
-from quant.progress import Progress, silent
 from quant.runtime import RuntimeSession, open_session
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from profiler.errors import DataError
-from quant.progress import silent
+from profiler.progress import silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from profiler.progress import Progress
     from quant.data import Samples
-    from quant.progress import Progress
     from quant.runtime import RuntimeSession
 
 BATCH = 32

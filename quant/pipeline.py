@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from profiler.errors import UsageError
 from profiler.files import check_writable, write_whole
+from profiler.progress import Progress, silent
 from quant.calibrate import observe
 from quant.correct.weights import mse_scale
 from quant.data import open_data
@@ -23,7 +24,6 @@ from quant.machine import describe
 from quant.metrics.registry import find
 from quant.place import cpu
 from quant.place.lower import lower
-from quant.progress import Progress, silent
 from quant.reference import float_reference
 from quant.result import NodeRow, Quantization
 from quant.run import Run

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from quant.progress import Progress, silent
+from profiler.progress import Progress, silent
 from quant.result import Stage
 from quant.runtime import RuntimeSession, open_session
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from profiler.aten.allocate import FLOATS, empty, rows
+from profiler.aten.allocate import FLOATS, empty, like_first, rows
 from profiler.aten.call import Call, Cost, Operator, Shape
 from profiler.formulas.attention import attention_flops, attention_macs
 from profiler.formulas.dense import einsum_cost, einsum_shape, linear_macs, matmul_macs, matmul_shape
@@ -93,14 +93,14 @@ def _attention_shape(call: Call) -> Shape | None:
 
 
 def _attended(call: Call, shape: Shape) -> torch.Tensor | None:
-    """With equal widths torch's CPU kernel lays heads beside each other, so that joining them again copies nothing."""
-    q, k, v = call.shape("query"), call.shape("key"), call.shape("value")
-    dtype = call.first.dtype
-    if dtype not in FLOATS or any(call[name].dtype is not dtype for name in ("key", "value")):
+    """Torch's CPU kernel for equal widths lays the result out as the queries are: joining the heads copies nothing."""
+    q, k, v = call.args[:3]
+    dtype = q.dtype
+    if dtype not in FLOATS or k.dtype is not dtype or v.dtype is not dtype:
         return None
-    if len(shape) == 4 and q[:2] == k[:2] == v[:2] and q[-1] == v[-1]:
-        return empty((shape[0], shape[2], shape[1], shape[3]), dtype).transpose(1, 2)
-    return empty(shape, dtype)
+    fused = len(shape) == 4 and q.shape[:2] == k.shape[:2] == v.shape[:2] and q.shape[-1] == v.shape[-1]
+    fused = fused and q.stride()[-1] == k.stride()[-1] == v.stride()[-1] == 1
+    return like_first(call, shape) if fused else empty(shape, dtype)
 
 
 def recurrence(call: Call) -> Recurrence:

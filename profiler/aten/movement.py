@@ -80,6 +80,35 @@ def _concatenated(call: Call, shape: Shape) -> torch.Tensor | None:
     return rows(call, shape)
 
 
+def _padded(call: Call, shape: Shape) -> torch.Tensor | None:
+    if min(shape) < 1:
+        return None
+    return rows(call, shape) if call["mode"] == "circular" else channels(call, shape)
+
+
+def _shuffled(call: Call) -> Shape | None:
+    *lead, c, h, w = call.shape("self")
+    r = call["upscale_factor"]
+    return (*lead, c // (r * r), h * r, w * r) if c % (r * r) == 0 else None
+
+
+def _repeated(call: Call) -> Shape | None:
+    """Each entry of an axis as often as it is told, where that is known; without an axis, of the flattened tensor."""
+    repeats = call.get("repeats")
+    if "self" not in call or (isinstance(repeats, torch.Tensor) and repeats.is_meta):
+        return None
+    shape, axis = call.shape("self"), call["dim"]
+    if axis is None:
+        shape, axis = (call["self"].numel(),), 0
+    size = shape[axis]
+    if isinstance(repeats, torch.Tensor):
+        total = int(repeats.sum()) * (size if repeats.numel() == 1 else 1)
+    else:
+        total = int(repeats) * size
+    axis %= len(shape)
+    return (*shape[:axis], total, *shape[axis + 1 :])
+
+
 def _looked_up(call: Call, shape: Shape) -> torch.Tensor | None:
     return empty(shape, call["weight"].dtype)
 
@@ -154,10 +183,10 @@ _PICKED = (
 )  # fmt: skip
 # Cut, copied, repeated, turned, seen with another size or type.
 _REARRANGED = (
-    "to", "_to_copy", "type_as", "expand", "expand_as", "repeat", "tile", "repeat_interleave", "squeeze", "unbind",
+    "to", "_to_copy", "type_as", "expand", "expand_as", "repeat", "tile", "squeeze", "unbind",
     "chunk", "split", "split_with_sizes", "tensor_split", "unflatten", "t", "numpy_T", "movedim", "moveaxis",
     "swapaxes", "narrow", "tril", "triu", "stack", "hstack", "vstack", "atleast_1d", "atleast_2d", "ravel",
-    "pixel_shuffle", "pixel_unshuffle", "unfold", "im2col", "as_strided", "broadcast_to", "broadcast_tensors",
+    "pixel_unshuffle", "unfold", "im2col", "as_strided", "broadcast_to", "broadcast_tensors",
     "meshgrid", "constant_pad_nd", "diagonal", "real", "imag", "view_as", "reshape_as", "resolve_conj",
     "resolve_neg", "view_as_complex", "view_as_real", "diag", "diag_embed", "diagflat", "swapdims", "column_stack",
     "dstack", "block_diag", "rot90", "fliplr", "flipud", "cartesian_prod", "combinations",
@@ -179,11 +208,12 @@ TABLE = {
     **{f"aten.{name}": SAME for name in _SAME},
     "aten.clone": Operator("copy", "Data movement", None, _same, _cloned),
     "aten.dropout": Operator("copy", "Data movement", None, _same, _dropped),
-    "aten.roll": Operator("copy", "Data movement", None, _same, rows),
+    "aten.roll": Operator("copy", "Data movement", None, _same, like_first),
     "aten.embedding": Operator("movement", "Data movement", None, _embedded, _looked_up),
     "aten.masked_fill": Operator("movement", "Data movement", None, _filled, first_type),
     "aten.where": Operator("movement", "Data movement", None, _chosen_shape, _chosen),
     "aten.index": Operator("movement", "Data movement", None, _indexed_shape, first_type),
+    "aten.repeat_interleave": Operator("movement", "Data movement", None, _repeated, first_type),
     "aten.view": _reshape("size"),
     "aten._unsafe_view": _reshape("size"),
     "aten.reshape": _reshape("shape"),
@@ -200,7 +230,10 @@ TABLE = {
     ),
     "aten.transpose": Operator("permute", "Data movement", None, _transposed),
     **dict.fromkeys(("aten.cat", "aten.concat", "aten.concatenate"), CONCAT),
-    "aten.pad": Operator("pad", "Data movement", None, lambda call: pad_shape(call.shape("self"), call["pad"])),
+    "aten.pad": Operator(
+        "pad", "Data movement", None, lambda call: pad_shape(call.shape("self"), call["pad"]), _padded
+    ),
+    "aten.pixel_shuffle": Operator("movement", "Data movement", None, _shuffled, channels),
     "aten.slice": Operator("slice", "Data movement", None, _sliced),
     "aten.select": Operator("select", "Data movement", None, _selected),
     "aten.unsqueeze": Operator("reshape", "Data movement", None, _unsqueezed),

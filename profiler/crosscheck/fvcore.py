@@ -4,152 +4,167 @@ The prediction is made from our own walk and fvcore's documented rules before fv
 compared module by module and operator by operator; there is no term that takes up a remainder.
 """
 
-import inspect
 import logging
+import sys
 import warnings
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 from torch.jit._trace import TracerWarning
-from torch.utils._pytree import tree_map
 
 from profiler.analyzer import Subject
-from profiler.crosscheck.fvcore_rules import reason_for, rule_for
-from profiler.crosscheck.result import Crosscheck, Row, Term
-from profiler.environment import available_memory
-from profiler.errors import NetgaugeError
+from profiler.crosscheck.dataflow import DataFlow
+from profiler.crosscheck.fvcore_rules import rule_for
+from profiler.crosscheck.prediction import Key, Prediction, exclusive, expected
+from profiler.crosscheck.real_inputs import ROOT, Flat, cannot_run, with_values
+from profiler.crosscheck.result import Crosscheck, in_its_words
+from profiler.crosscheck.running import Running
+from profiler.crosscheck.untouched import untouched
 from profiler.profile import Profile
 from profiler.step import Step
-from profiler.walk import stand_in, walk
+from profiler.walk import walk
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 PEER = "fvcore"
-Key = tuple[str, str]  # module path, fvcore's operator name
+RUN = "real tensors"
+CAUGHT = "a module is left by an exception that the model catches, on which torch's tracer crashes the process"
+UNUSED = "fvcore's tracer drops operators whose results no output depends on"
+CUSTOM = "fvcore does not look into a custom autograd function: it counts 0"
 
 
-class _Prediction:
+class _Forecast:
     """Collects, from the walk, what fvcore will say and why."""
 
-    def __init__(self) -> None:
-        self.ours: Counter[Key] = Counter()
-        self.theirs: Counter[Key] = Counter()
-        self.terms: dict[str, list[int]] = defaultdict(list)
+    def __init__(self, state: list[torch.Tensor]) -> None:
+        self._state = state
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was collected: the walk begins anew."""
+        self.flow = DataFlow(self._state)
+        self.prediction = Prediction()
+        self._pending: list[tuple[int, Key, int, int, str]] = []
 
     def add(self, step: Step) -> None:
-        if step.operator is None:
-            return
+        """Note one operator call; whether the tracer keeps it shows only at the end."""
+        number = self.flow.add(step)
+        macs = step.cost.macs
         rule = rule_for(step.call)
-        count = rule.count(step.call) if rule else 0
-        key = (step.module.name, rule.op if rule else step.operator.op)
-        if count or step.cost.macs:
-            self.ours[key] += step.cost.macs
-            self.theirs[key] += count
-        if count != step.cost.macs:
-            reason = reason_for(step.call, step.operator.op)
-            self.terms[reason].append(count - step.cost.macs)
+        count, reason = expected(step, rule, PEER)
+        if not (count or macs):
+            return
+        if _in_custom_function():
+            count, reason = 0, CUSTOM
+        op = rule.op if rule else step.operator.op if step.operator else step.call.packet
+        self._pending.append((number, (_own_name(step.module.name), op), macs, count, reason))
 
-    def rows(self, measured: Mapping[Key, int]) -> tuple[Row, ...]:
-        """One row for every module and operator that either side counts."""
-        keys = dict.fromkeys([*self.theirs, *measured])
-        return tuple(Row(*key, self.ours[key], self.theirs[key], measured.get(key, 0)) for key in keys)
+    def settle(self, outputs: list[torch.Tensor]) -> Prediction:
+        """The prediction, once it is known what the model returns."""
+        live = self.flow.live(outputs)
+        for number, key, ours, theirs, reason in self._pending:
+            kept = theirs if live[number] else 0
+            self.prediction.book(key, ours, kept)
+            self.prediction.explain(reason if live[number] else UNUSED, kept - ours)
+        return self.prediction
+
+
+def _own_name(name: str) -> str:
+    """A module's path in the model, from its path in the function that is traced."""
+    return name.removeprefix(ROOT).removeprefix(".")
+
+
+_APPLY = torch.autograd.Function.apply.__func__.__code__  # type: ignore[attr-defined]  # a classmethod of a C class
+
+
+def _in_custom_function() -> bool:
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001  # nothing else tells it: no operator belongs to it
+    while frame is not None and frame.f_code is not _APPLY:
+        frame = frame.f_back
+    return frame is not None
 
 
 def check(profile: Profile, subject: Subject) -> Crosscheck:
     """Run fvcore on the subject of a profile and explain its figure."""
-    prediction = _Prediction()
-    walk(subject.model, subject.args, subject.kwargs, prediction.add)
     ours = profile.totals.macs
-    unfit = _cannot_run(profile, subject)
+    unfit = cannot_run(profile, subject)
     if unfit:
-        return Crosscheck(PEER, "skipped", unfit, ours)
+        return Crosscheck(PEER, "skipped", f"fvcore traces a run with values, and {unfit}", ours, run=RUN)
+    subject = with_values(subject)
+    prediction, writes, unfit = forecast(subject)
+    ours = sum(prediction.ours.values())
+    if unfit:
+        return Crosscheck(PEER, "skipped", unfit, ours, run=RUN)
     try:
-        measured = measure(subject)
-    except NetgaugeError as error:
-        return Crosscheck(PEER, "skipped", str(error), ours)
+        measured = measure(subject, parameters=writes)
     except Exception as error:  # noqa: BLE001  # a peer may fail in any way; its own words are the report
-        words = (str(error).strip().splitlines() or [""])[0]
-        return Crosscheck(PEER, "failed", f"{type(error).__name__}: {words}", ours)
-    rows = prediction.rows(measured)
-    status = "unexplained" if any(row.unexplained for row in rows) else "reconciled"
-    terms = tuple(Term(reason, sum(parts), len(parts)) for reason, parts in prediction.terms.items())
-    return Crosscheck(PEER, status, "", ours, sum(measured.values()), terms, rows)
+        return Crosscheck(PEER, "failed", in_its_words(error), ours, run=RUN)
+    return prediction.compare(PEER, measured, sum(measured.values()), ours, "MACs", RUN)
 
 
-def _cannot_run(profile: Profile, subject: Subject) -> str:
-    """Why fvcore, which traces real tensors, cannot run here; "" where it can."""
-    if any(p.is_meta for p in subject.model.parameters()):
-        return "the parameters have no storage, and fvcore's tracer fails on convolutions without storage"
-    need, free = 2 * profile.totals.peak_bytes, available_memory()
-    if free is not None and need > free:
-        return f"its run would need about {need / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free"
-    return ""
+def forecast(subject: Subject) -> tuple[Prediction, bool, str]:
+    """What fvcore will say, whether the model writes to its own tensors, and why fvcore must not be run or ""."""
+    flat = _Recorded(subject)
+    collected = flat.collected
+    with untouched(subject.model), Running(subject.model) as running:
+
+        def restart(_reason: str) -> None:
+            running.restart()
+            collected.restart()
+
+        walk(flat, flat.tensors, {}, collected.add, restart=restart)
+    return collected.settle(flat.outputs), collected.flow.writes_inputs, CAUGHT if running.open else ""
 
 
-def measure(subject: Subject) -> dict[Key, int]:
+class _Recorded(Flat):
+    """Keeps what goes in and out, which the data flow begins and ends with."""
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        self.collected = _Forecast(list(subject.model.state_dict(keep_vars=True).values()))
+        self.outputs: list[torch.Tensor] = []
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """As the plain one."""
+        self.collected.flow.begin(tensors)
+        result = super().forward(*tensors)
+        self.outputs[:] = result  # in place: attributes are put back after the walk
+        return result
+
+
+def measure(subject: Subject, *, parameters: bool = False) -> dict[Key, int]:
     """What fvcore counts, per module without its submodules and per operator."""
-    inputs = positional(subject)
-    with _undisturbed(subject.model):
+    flat = Flat(subject)
+    contents = [*flat.buffers(), *(flat.parameters() if parameters else ())]
+    with _quiet(), untouched(subject.model, contents):
         from fvcore.nn import FlopCountAnalysis
 
-        analysis = FlopCountAnalysis(subject.model, inputs)
+        analysis = FlopCountAnalysis(flat, flat.tensors)
         analysis.unsupported_ops_warnings(enabled=False).uncalled_modules_warnings(enabled=False)
         analysis.tracer_warnings("none")
         inclusive = analysis.by_module_and_operator()
-    own: dict[Key, int] = {}
-    for name, counts in inclusive.items():
-        rest = Counter({op: int(n) for op, n in counts.items()})
-        for other, below in inclusive.items():
-            if other and other.rpartition(".")[0] == name:
-                rest.subtract({op: int(n) for op, n in below.items()})
-        own.update({(name, op): n for op, n in rest.items() if n})
-    return own
-
-
-def positional(subject: Subject) -> tuple[Any, ...]:
-    """The inputs as real tensors in the order of `forward`'s parameters: fvcore takes no keywords."""
-    args, kwargs = subject.args, dict(subject.kwargs)
-    if kwargs:
-        bound = inspect.signature(subject.model.forward).bind(*args, **kwargs)
-        if bound.kwargs:
-            raise NetgaugeError(f"fvcore takes positional inputs only, and {', '.join(bound.kwargs)} must be named")
-        args = bound.args
-    generator = torch.Generator().manual_seed(0)
-
-    def real(value: Any) -> Any:  # noqa: ANN401  # any input
-        if not isinstance(value, torch.Tensor) or not value.is_meta:
-            return value
-        if value.is_floating_point():
-            return torch.randn(value.shape, dtype=value.dtype, generator=generator)
-        return torch.zeros(value.shape, dtype=value.dtype)
-
-    result: tuple[Any, ...] = tree_map(real, tuple(stand_in(a) for a in args))
-    return result
+    own = exclusive(inclusive, inclusive.keys())
+    merged: Counter[Key] = Counter()
+    for (name, op), count in own.items():
+        merged[_own_name(name), op] += count
+    return {key: count for key, count in merged.items() if count}
 
 
 @contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Undo what a traced run leaves behind: hooks after a failure, running statistics, random state, log lines."""
-    hooks = [(m, m._forward_hooks.copy(), m._forward_pre_hooks.copy()) for m in model.modules()]  # noqa: SLF001
-    buffers = [(b, b.detach().clone()) for m in model.modules() if m.training for b in m.buffers(recurse=False)]
-    fast_path = torch.backends.mha.get_fastpath_enabled()
+def _quiet() -> Iterator[None]:
+    """No log lines of fvcore, and no warnings of the tracer that it uses."""
     logger = logging.getLogger("fvcore.nn.jit_analysis")
     level = logger.level
     try:
         logger.setLevel(logging.ERROR)
-        torch.backends.mha.set_fastpath_enabled(False)
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
+        with warnings.catch_warnings():
             # fvcore scripts helper functions as it is imported; torch has deprecated that.
             warnings.filterwarnings("ignore", message=".*torch.jit.*", category=DeprecationWarning)
             warnings.filterwarnings("ignore", category=TracerWarning)
             yield
     finally:
         logger.setLevel(level)
-        torch.backends.mha.set_fastpath_enabled(fast_path)
-        for module, forward, before in hooks:
-            module._forward_hooks, module._forward_pre_hooks = forward, before  # noqa: SLF001  # restored, not read
-        with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)

@@ -12,9 +12,6 @@ from profiler.aten.call import Call
 from profiler.aten.convolution import geometry
 from profiler.crosscheck.result import PeerRule
 
-NO_RULE = "fvcore has no rule for {op}: it counts 0"
-WORD_PADDING = 'fvcore has no rule for a convolution whose padding is a word ("same", "valid"): it counts 0'
-
 
 def _convolution(call: Call) -> int:
     """Batch times weight elements times positions; a transposed convolution's positions are its input's."""
@@ -70,18 +67,37 @@ def _statistics_norm(call: Call) -> int:
     return prod(call.shape("input")) * (5 if call["weight"] is not None else 4)
 
 
-_CONV = PeerRule("conv", _convolution, "fvcore takes the weight's own group size")
+def _cell(call: Call) -> int:
+    return prod(call.shape("input")) * call.shape("w_ih")[0] + prod(call.shape("hx")) * call.shape("w_hh")[0]
+
+
+def _lstm_cell(call: Call) -> int:
+    hidden: tuple[int, ...] = tuple(call["hx"][0].shape)
+    return prod(call.shape("input")) * call.shape("w_ih")[0] + prod(hidden) * call.shape("w_hh")[0]
+
+
+def _left_is_broadcast(call: Call) -> bool:
+    return _matmul(call) != call.out_elements * call.shape("self")[-1]
+
+
+_CONV = PeerRule("conv", _convolution)
+_CELL = PeerRule("linear", _cell)
+_MATMUL = PeerRule(
+    "matmul", _matmul, "fvcore does not see the left factor of a product broadcast", when=_left_is_broadcast
+)
 _STATISTICS = "fvcore adds norms to its count: 5 an element with weights, 4 without"
 
 RULES: dict[str, PeerRule] = {
     **{f"aten.conv{n}d": _CONV for n in (1, 2, 3)},
     **{f"aten.conv_transpose{n}d": _CONV for n in (1, 2, 3)},
-    "aten.convolution": _CONV,
-    "aten.linear": PeerRule("linear", _linear, "fvcore counts a fully connected layer as we do"),
-    "aten.matmul": PeerRule("matmul", _matmul, "fvcore does not see the left factor of a product broadcast"),
-    "aten.mm": PeerRule("mm", _matmul, "fvcore counts a matrix product as we do"),
-    "aten.bmm": PeerRule("bmm", _bmm, "fvcore counts a batched product as we do"),
-    "aten.addmm": PeerRule("addmm", _addmm, "fvcore counts a product with addition as we do"),
+    **dict.fromkeys(("aten.convolution", "aten._convolution"), _CONV),
+    "aten.linear": PeerRule("linear", _linear),
+    **{f"aten.{name}_cell": _CELL for name in ("gru", "rnn_tanh", "rnn_relu")},
+    "aten.lstm_cell": PeerRule("linear", _lstm_cell),
+    **dict.fromkeys(("aten.matmul", "aten.linalg_matmul"), _MATMUL),
+    "aten.mm": PeerRule("mm", _matmul),
+    "aten.bmm": PeerRule("bmm", _bmm),
+    "aten.addmm": PeerRule("addmm", _addmm),
     "aten.einsum": PeerRule(
         "einsum", _einsum, "fvcore takes numpy's estimate of an einsum: four digits, products without a sum halved"
     ),
@@ -108,21 +124,15 @@ RULES: dict[str, PeerRule] = {
 }
 
 
+_PADDED_BY_WORD = PeerRule(
+    "conv",
+    lambda _call: 0,
+    'fvcore has no rule for a convolution whose padding is a word ("same", "valid"): it counts 0',
+)
+
+
 def rule_for(call: Call) -> PeerRule | None:
-    """Fvcore's rule for a call, None where it counts nothing.
-
-    A convolution whose padding is a word ("same", "valid") is traced as an operator that fvcore has no rule for.
-    """
-    return None if _padded_by_word(call) else RULES.get(call.packet)
-
-
-def reason_for(call: Call, op: str) -> str:
-    """Why fvcore's figure for a call differs from the multiply-accumulates."""
-    if _padded_by_word(call):
-        return WORD_PADDING
-    rule = RULES.get(call.packet)
-    return rule.reason if rule else NO_RULE.format(op=op)
-
-
-def _padded_by_word(call: Call) -> bool:
-    return call.packet.startswith("aten.conv") and isinstance(call.get("padding"), str)
+    """Fvcore's rule for a call, None where it counts nothing."""
+    if call.packet.startswith("aten.conv") and isinstance(call.get("padding"), str):
+        return _PADDED_BY_WORD
+    return RULES.get(call.packet)

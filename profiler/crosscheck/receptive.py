@@ -1,24 +1,26 @@
 """Receptive fields against what really reaches what, position by position.
 
 `probe` carries, through the very operators that the walk shows, which inputs reach each element; here every field that
-the algebra has computed is compared with it: every view of every output of every call, at every place of the view.
+the algebra has computed is compared with it: every view of every output of every call, at every element. An exact
+view must be right for each of them, but for those that see nothing at all because their window lies in the padding of
+another axis; elements that the field calls uneven (channels that were concatenated) count together.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from profiler.analyzer import Subject
-from profiler.aten.call import Call, tensors_of
-from profiler.crosscheck.probe.propagation import Propagation, Reach, reach_of, start
+from profiler.crosscheck.probe.propagation import Propagation, Reach, is_known, reach_of, start
 from profiler.receptive.field import TensorField
 from profiler.receptive.summary import summarize
 from profiler.receptive.view import AxisView
 from profiler.step import Step
-from profiler.walk import field_of, input_axes, stand_in, walk
+from profiler.walk import field_of, walk
 
 _LOST = "_netgauge_lost"
 
@@ -31,7 +33,7 @@ class FieldCheck:
         name: the module's path.
         op: the operator.
         status: what is claimed and was compared: "exact" or "bounded"; "not probed" where nothing was.
-        equal: whether every view that claims to be exact is equal at every place; true where nothing was probed.
+        equal: whether every view that claims to be exact is equal for every element; true where nothing was probed.
         contained: whether what was seen lies inside what the field says; true where nothing was probed.
         call: how often the module had been called before.
         packet: the ATen operator.
@@ -65,19 +67,14 @@ def verify_receptive_fields(subject: Subject) -> list[FieldCheck]:
     """Compare the receptive field of every operator call with what reaches its outputs.
 
     Args:
-        subject: a model and its inputs, given as tensors or shapes. The first tensor is the one that is followed.
+        subject: a model and its inputs, given as tensors or shapes.
 
     Returns:
         One entry per row of the profile whose outputs the input reaches, in the order of the calls, and one for each
-        operator without a row whose field is contradicted. Nothing where the input has no axis that is followed.
+        operator without a row whose field is contradicted. Nothing where no input has an axis that is followed.
     """
-    args, kwargs = [stand_in(a) for a in subject.args], {k: stand_in(v) for k, v in subject.kwargs.items()}
-    inputs = tensors_of((args, kwargs))
-    axes = input_axes(tuple(inputs[0].shape), inputs[0].dtype) if inputs else ()
-    if not axes:
-        return []
-    verifier = _Verifier(axes, Propagation(len(axes)))
-    walk(subject.model, subject.args, subject.kwargs, verifier)
+    verifier = _Verifier()
+    walk(subject.model, subject.args, subject.kwargs, verifier, restart=verifier.restart)
     return verifier.checks
 
 
@@ -85,26 +82,30 @@ def verify_receptive_fields(subject: Subject) -> list[FieldCheck]:
 class _Verifier:
     """The walk's visitor: carries the numbers on, then compares."""
 
-    axes: tuple[int, ...]
-    propagation: Propagation
     checks: list[FieldCheck] = field(default_factory=list)
-    started: bool = False
+    propagation: Propagation | None = None
 
     def __call__(self, step: Step) -> None:
-        if not self.started:
-            self._look_for_input(step.call)
-        self.propagation.step(step.call)
-        check = _checked(step)
-        if check is not None:
-            self.checks.append(check)
+        for tensor in step.call.tensors:
+            if not is_known(tensor) and field_of(tensor) is not None:
+                self._follow(tensor)
+        if self.propagation is not None:
+            self.propagation.step(step.call)
+            check = _checked(step)
+            if check is not None:
+                self.checks.append(check)
 
-    def _look_for_input(self, call: Call) -> None:
-        # Among the tensors that no operator has given, only the walk's first input has a field.
-        for tensor in call.tensors:
-            if field_of(tensor) is not None:
-                start(tensor, self.axes)
-                self.started = True
-                return
+    def restart(self, _reason: str) -> None:
+        """The walk begins anew."""
+        self.checks.clear()
+
+    def _follow(self, tensor: torch.Tensor) -> None:
+        """An input comes into use: no operator has given it, and it has a field."""
+        claimed = field_of(tensor)
+        assert claimed is not None  # noqa: S101  # for the type checker
+        start(tensor, [(n, claimed.axis_of(v)) for n, v in zip(claimed.extent, claimed.true, strict=True)])
+        if self.propagation is None:
+            self.propagation = Propagation(len(claimed.extent))
 
 
 def _checked(step: Step) -> FieldCheck | None:
@@ -112,14 +113,14 @@ def _checked(step: Step) -> FieldCheck | None:
     free = step.operator is not None and step.operator.free and not step.parameters
     results = [_compared(f, reach_of(t)) for f, t in zip(step.fields, step.call.outputs, strict=True)]
     first, claimed = results[0], step.fields[0]
+    reported = summarize(claimed)
     settled = first.settled and not first.unprobed
-    reason = first.unprobed or ("" if settled else _first_loss(step))
+    reason = first.unprobed or ("" if settled else _first_loss(step, reported.reason if reported else ""))
     for out in step.call.outputs:
         setattr(out, _LOST, reason)
     equal, contained = all(r.equal for r in results), all(r.contained for r in results)
     if (claimed is None or free) and equal and contained:
         return None
-    reported = summarize(claimed)
     return FieldCheck(
         name=step.module.name,
         op=step.operator.op if step.operator else step.call.packet.removeprefix("aten."),
@@ -136,10 +137,11 @@ def _checked(step: Step) -> FieldCheck | None:
     )
 
 
-def _first_loss(step: Step) -> str:
-    """The operator that was the first to give, on the way to this one, a field that is not settled."""
+def _first_loss(step: Step, why: str) -> str:
+    """The operator that was the first to give, on the way to this one, a field that is not settled, and its reason."""
     earlier = (getattr(t, _LOST, "") for t in step.call.tensors)
-    return next(filter(None, earlier), f"{step.call.packet} in {step.module.name or '.'} ({step.module.type})")
+    here = f"{step.call.packet} in {step.module.name or '.'} ({step.module.type})"
+    return next(filter(None, earlier), f"{here}: {why}" if why else here)
 
 
 @dataclass(slots=True)
@@ -165,53 +167,62 @@ def _compared(claimed: TensorField | None, reach: Reach | None) -> _Comparison:
         result.unprobed = reach.unknown
         return result
     for n, (view, extent) in enumerate(zip(claimed.true, claimed.extent, strict=True)):
-        seen = _seen(claimed, view, extent, reach.planes[2 * n : 2 * n + 2] if reach else ())
-        said = _said(view, seen.first.shape, extent)
-        outside = (seen.first < said.first) | (seen.last > said.last)
-        differs = (seen.first != said.first) | (seen.last != said.last)
+        planes = reach.planes[2 * n : 2 * n + 2] if reach else (torch.zeros(claimed.shape),) * 2
+        said, seen = _said(view, extent), [_seen(claimed, view, plane) for plane in planes]
+        places = seen[0].most.size
+        if places != said[0].size:
+            result.contained = result.settled = False
+            result.detail = f"input axis {n}: said at {said[0].size} places, there are {places}"
+            continue
+        outside = np.any([one.most > claim for one, claim in zip(seen, said, strict=True)], axis=0)
+        pairs = [(one, claim) for one, claim in zip(seen, said, strict=True) if view.exact]
+        differs = np.any([(one.most != claim) | (one.least != claim) for one, claim in pairs] or [outside], axis=0)
         result.contained &= not outside.any()
         result.equal &= not (view.exact and differs.any())
-        whole = view.mixed and said.covers(extent) and seen.covers(extent)
+        whole = view.mixed and all((one.least == extent).all() for one in seen)
         result.settled &= whole or (view.exact and not differs.any())
-        wrong = differs if view.exact else outside
-        if wrong.any() and not result.detail:
-            place = int(np.flatnonzero(wrong)[0])
-            result.detail = f"input axis {n}, place {place}: said {said.at(place)}, seen {seen.at(place)}"
+        if differs.any() and not result.detail:
+            result.detail = f"input axis {n}, {_at(int(np.flatnonzero(differs)[0]), extent, said, seen)}"
     return result
 
 
-class _Intervals(NamedTuple):
-    """First and last input per place; where nothing is seen, the first is the axis' size and the last is -1."""
+class _Seen(NamedTuple):
+    """The largest and the smallest number per place of a view, over the elements that should be alike."""
 
-    first: npt.NDArray[np.int64]
-    last: npt.NDArray[np.int64]
-
-    def covers(self, extent: int) -> bool:
-        """Whether every place sees the axis from end to end."""
-        return bool((self.first == 0).all() and (self.last == extent - 1).all())
-
-    def at(self, place: int) -> str:
-        """One place, in words."""
-        first, last = int(self.first[place]), int(self.last[place])
-        return f"{first} to {last}" if first <= last else "nothing"
+    most: npt.NDArray[np.float32]
+    least: npt.NDArray[np.float32]
 
 
-def _said(view: AxisView, shape: tuple[int, ...], extent: int) -> _Intervals:
-    first, last = np.broadcast_to(view.span.first, shape), np.broadcast_to(view.span.last, shape)
+def _said(view: AxisView, extent: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """What a view says, as the probe writes it: `extent - first` and `last + 1`, zero for nothing."""
+    first, last = view.span.first, view.span.last
     nothing = first > last
-    return _Intervals(np.where(nothing, extent, first), np.where(nothing, -1, last))
+    return np.where(nothing, 0, extent - first), np.where(nothing, 0, last + 1)
 
 
-def _seen(claimed: TensorField, view: AxisView, extent: int, planes: tuple[torch.Tensor, ...]) -> _Intervals:
-    """What is seen at each place of a view, over all elements of the tensor that share the place."""
+def _seen(claimed: TensorField, view: AxisView, plane: torch.Tensor) -> _Seen:
+    """What is seen at each place of a view. Elements differ along uneven atoms: there they count together."""
     atoms = [atom for axis in claimed.layout for atom in axis]
     order = [atom.uid for atom in atoms if atom.uid in view.atoms]
-    joined = tuple(n for n, atom in enumerate(atoms) if atom.uid not in view.atoms)
-    numbers = []
-    for plane in planes or (torch.zeros(claimed.shape),) * 2:
-        parts = plane.reshape([atom.size for atom in atoms])
-        parts = parts.amax(joined) if joined else parts
-        parts = parts.permute([order.index(uid) for uid in view.atoms])
-        numbers.append(parts.reshape(-1).numpy().astype(np.int64))
-    low, high = numbers
-    return _Intervals(extent - low, high - 1)
+    others = [n for n, atom in enumerate(atoms) if atom.uid not in view.atoms]
+    together = [n for n in others if atoms[n].uid in claimed.uneven]
+    alike = [n for n in others if n not in together]
+    parts = plane.reshape([atom.size for atom in atoms])
+    parts = parts.amax(together, keepdim=True) if together else parts
+    most = parts.amax(alike, keepdim=True) if alike else parts
+    least = parts.where(parts > 0, torch.inf).amin(alike, keepdim=True).where(most > 0, 0.0) if alike else parts
+    places = [order.index(uid) for uid in view.atoms]
+    both = (one.squeeze(others) if others else one for one in (most, least))
+    return _Seen(*(one.permute(places).reshape(-1).numpy() for one in both))
+
+
+def _at(place: int, extent: int, said: Sequence[npt.NDArray[Any]], seen: Sequence[_Seen]) -> str:
+    """One place, in words."""
+
+    def interval(low: float, high: float) -> str:
+        return f"{extent - int(low)} to {int(high) - 1}" if low and high else "nothing"
+
+    claim = interval(*(numbers[place] for numbers in said))
+    most = interval(*(one.most[place] for one in seen))
+    less = any(one.least[place] < one.most[place] for one in seen)
+    return f"place {place}: said {claim}, seen {most}" + (", by some elements less" if less else "")

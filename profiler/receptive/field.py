@@ -9,22 +9,30 @@ all positions (attention, squeeze-and-excitation, statistics over the image), wh
 convolutions see.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence, Set
 from itertools import count
 from math import prod
-from typing import NamedTuple
+from operator import is_
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from profiler.receptive.index_map import IndexMap
-from profiler.receptive.view import NOTHING, AxisView, Lattice, Span
+from profiler.receptive.sight import identity
+from profiler.receptive.view import BOUNDED, UNKNOWN, AxisView, blind_view, settled, unknown_view
+
+if TYPE_CHECKING:
+    from profiler.profile import ReceptiveField
+
+# The scores of an attention layer move with query and key at once; beyond this many the table is not worth its memory.
+MOST_POSITIONS = 1 << 18
+TOO_MANY = f"more than {MOST_POSITIONS:,} positions differ"
 
 _serial = count()
 
 
 class Atom(NamedTuple):
-    """A factor of a tensor axis."""
+    """A factor of a tensor axis. No two axes of a tensor share one; what follows from an axis may keep its name."""
 
     uid: int
     size: int
@@ -38,96 +46,237 @@ def new_atom(size: int) -> Atom:
 Layout = tuple[tuple[Atom, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
+class Extent(tuple[int, ...]):  # noqa: SLOT001  # a tuple's subclass can have none that are not empty
+    """Sizes of the input axes that are followed, one input of the network after the other.
+
+    Attributes:
+        axes: how many axes of each input.
+    """
+
+    axes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, sizes: Sequence[Sequence[int]]) -> "Extent":
+        """From the sizes of each input's axes."""
+        extent = cls(n for axes in sizes for n in axes)
+        extent.axes = tuple(map(len, sizes))
+        return extent
+
+
+class Views:
+    """What a tensor's elements see, shared by all tensors that see the same.
+
+    Attributes:
+        true: one view per input axis that is followed.
+        local: the same without the operations that join all positions.
+        extent: size of each input axis that is followed.
+        report: the numbers of a report, once they have been worked out.
+        unions: what these and others see together, where that has been worked out.
+    """
+
+    __slots__ = ("extent", "local", "report", "true", "unions")
+
+    def __init__(self, true: tuple[AxisView, ...], local: tuple[AxisView, ...], extent: tuple[int, ...]) -> None:
+        self.true = true
+        self.local = local
+        self.extent = extent
+        self.report: ReceptiveField | None = None
+        self.unions: dict[Views, Views] = {}
+
+    def changed(self, change: Callable[[AxisView], AxisView], *, local: bool = True) -> "Views":
+        """Every view changed; `local=False` leaves the local ones as they are."""
+        true = tuple([change(v) for v in self.true])
+        if all(map(is_, true, self.true)):
+            true = self.true
+        if not local:
+            near = self.local
+        elif self.local is self.true:
+            near = true
+        else:
+            near = tuple([change(v) for v in self.local])
+            if all(map(is_, near, self.local)):
+                near = self.local
+        return self if true is self.true and near is self.local else Views(true, near, self.extent)
+
+
+def _sliding(field: "TensorField", moves: dict[int, tuple[IndexMap, int]]) -> Callable[[AxisView], AxisView]:
+    """What becomes of a view when windows move along some atoms."""
+
+    def change(view: AxisView) -> AxisView:
+        atoms = view.atoms
+        if len(atoms) == 1:
+            move = moves.get(atoms[0])
+            return view if move is None else view.moved(atoms, view.sight.through(*move))
+        if moves.keys().isdisjoint(atoms):
+            return view
+        sizes = field.sizes()
+        for uid in atoms:
+            if uid in moves:
+                view = view.slid(uid, *moves[uid], sizes)
+                sizes[uid] = moves[uid][1]
+        return view
+
+    return change
+
+
 class TensorField:
     """Receptive field of every element of a tensor.
 
     Attributes:
         layout: for each tensor axis its atoms, slowest first.
-        true: one view per input axis that is followed.
-        local: the same without the operations that join all positions.
+        views: what the elements see.
         uneven: atoms along which elements see different things beyond what the views say (concatenated channels).
-        extent: size of each input axis that is followed.
+        shape: the tensor's size.
     """
 
-    layout: Layout
-    true: tuple[AxisView, ...]
-    local: tuple[AxisView, ...]
-    extent: tuple[int, ...]
-    uneven: frozenset[int] = frozenset()
+    __slots__ = ("layout", "shape", "uneven", "views")
+
+    def __init__(
+        self,
+        layout: Layout,
+        views: Views,
+        uneven: frozenset[int] = frozenset(),
+        shape: tuple[int, ...] | None = None,
+    ) -> None:
+        self.layout = layout
+        self.views = views
+        self.uneven = uneven
+        self.shape = tuple([prod([a.size for a in atoms]) for atoms in layout]) if shape is None else shape
 
     @classmethod
     def of_input(cls, shape: Sequence[int], axes: Sequence[int]) -> "TensorField":
         """The field of the network's input: along each of `axes`, position u sees input u."""
-        layout = tuple((new_atom(n),) for n in shape)
-        views = tuple(AxisView((layout[a][0].uid,), Span.identity(shape[a]), Lattice.identity()) for a in axes)
-        return cls(layout, views, views, tuple(shape[a] for a in axes))
+        return cls.of_inputs([(shape, axes)])[0]
 
     @classmethod
-    def unknown(cls, shape: Sequence[int], extent: tuple[int, ...]) -> "TensorField":
+    def of_inputs(cls, inputs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list["TensorField"]:
+        """The fields of several inputs, each with the axes that are followed: one sees nothing of the others."""
+        extent = Extent.of([[shape[a] for a in axes] for shape, axes in inputs])
+        blind = [[blind_view(shape[a]) for a in axes] for shape, axes in inputs]
+        sights = {n: identity(n) for n in extent}
+        fields = []
+        for number, (shape, axes) in enumerate(inputs):
+            layout = tuple((new_atom(n),) for n in shape)
+            own = [AxisView((layout[a][0].uid,), sights[shape[a]]) for a in axes]
+            views = tuple(v for n, other in enumerate(blind) for v in (own if n == number else other))
+            fields.append(cls(layout, Views(views, views, extent)))
+        return fields
+
+    @classmethod
+    def unknown(
+        cls, shape: Sequence[int], extent: tuple[int, ...], doubt: int = UNKNOWN, why: str = ""
+    ) -> "TensorField":
         """A tensor of which only the size is known: it may depend on everything."""
-        views = tuple(
-            AxisView((), Span(np.array([0]), np.array([n - 1])), None, exact=False, known=False) for n in extent
-        )
-        return cls(tuple((new_atom(n),) for n in shape), views, views, extent)
+        views = tuple(unknown_view(n, doubt, why) for n in extent)
+        return cls(tuple((new_atom(n),) for n in shape), Views(views, views, extent))
 
     @classmethod
     def blind(cls, shape: Sequence[int], extent: tuple[int, ...]) -> "TensorField":
         """A tensor that the input does not reach."""
-        views = tuple(AxisView((), Span(np.array([NOTHING]), np.array([-NOTHING])), None) for _ in extent)
-        return cls(tuple((new_atom(n),) for n in shape), views, views, extent)
+        views = tuple(blind_view(n) for n in extent)
+        return cls(tuple((new_atom(n),) for n in shape), Views(views, views, extent))
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """The tensor's size."""
-        return tuple(prod(a.size for a in atoms) for atoms in self.layout)
+    def true(self) -> tuple[AxisView, ...]:
+        """One view per input axis that is followed."""
+        return self.views.true
+
+    @property
+    def local(self) -> tuple[AxisView, ...]:
+        """The same without the operations that join all positions."""
+        return self.views.local
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """Size of each input axis that is followed."""
+        return self.views.extent
 
     def sizes(self) -> dict[int, int]:
         """Size of each atom."""
-        return {atom.uid: atom.size for atoms in self.layout for atom in atoms}
+        return {uid: size for atoms in self.layout for uid, size in atoms}
 
     def uids(self, axes: Iterable[int]) -> set[int]:
         """Atoms of these axes."""
-        return {atom.uid for axis in axes for atom in self.layout[axis]}
+        return {atom[0] for axis in axes for atom in self.layout[axis]}
+
+    def like(self, shape: Sequence[int], doubt: int = UNKNOWN, why: str = "") -> "TensorField":
+        """A tensor of another size whose elements see no more than this one's do all together, axis by axis."""
+        gone, sizes = self.uids(range(len(self.layout))), self.sizes()
+        views = self.views.changed(lambda v: v.projected(gone, sizes).doubted(doubt, why))
+        return TensorField(tuple((new_atom(n),) for n in shape), views, shape=tuple(shape))
+
+    def doubted(self, doubt: int, why: str) -> "TensorField":
+        """The field, no surer than `doubt`."""
+        return self.with_views(lambda v: v.doubted(doubt, why))
+
+    def with_local(self, local: tuple[AxisView, ...]) -> "TensorField":
+        """The field with other local views."""
+        return TensorField(self.layout, Views(self.true, local, self.extent), self.uneven, self.shape)
+
+    def with_uneven(self, atoms: Iterable[int]) -> "TensorField":
+        """The field with more atoms along which elements see different things."""
+        return TensorField(self.layout, self.views, self.uneven.union(atoms), self.shape)
 
     def with_views(self, change: Callable[[AxisView], AxisView], *, local: bool = True) -> "TensorField":
         """The field with every view changed; `local=False` leaves the local ones as they are."""
-        return replace(
-            self,
-            true=tuple(change(v) for v in self.true),
-            local=tuple(change(v) for v in self.local) if local else self.local,
-        )
+        views = self.views.changed(change, local=local)
+        return self if views is self.views else TensorField(self.layout, views, self.uneven, self.shape)
+
+    def with_layout(self, layout: Layout, uneven: frozenset[int] | None = None) -> "TensorField":
+        """The field with its elements arranged otherwise."""
+        return TensorField(layout, self.views, self.uneven if uneven is None else uneven)
 
     def with_axis(self, axis: int, atoms: tuple[Atom, ...]) -> "TensorField":
         """The field with one axis' atoms replaced."""
-        layout = list(self.layout)
-        layout[axis] = atoms
-        gone = self.uids([axis]) & self.uneven
-        return replace(self, layout=tuple(layout), uneven=self.uneven - gone | {a.uid for a in atoms if gone})
+        layout = (*self.layout[:axis], atoms, *self.layout[axis + 1 :])
+        gone = self.uneven and self.uneven & self.uids([axis])
+        return self.with_layout(layout, self.uneven - gone | {a.uid for a in atoms} if gone else self.uneven)
 
     def moved(self, axis: int, window: IndexMap, outputs: int) -> "TensorField":
         """A window moves along one axis."""
-        if window.period == 1 and window.advance == 1 and window.taps == ((0,),) and outputs == self.shape[axis]:
+        return self.slid(axis, (window,), (outputs,))
+
+    def slid(self, start: int, windows: Sequence[IndexMap], outputs: Sequence[int]) -> "TensorField":
+        """Windows move along neighbouring axes, the first of which is `start`."""
+        field = self
+        moves: dict[int, tuple[IndexMap, int]] = {}
+        for axis, window, size in zip(range(start, start + len(windows)), windows, outputs, strict=True):
+            if not window.same or size != self.shape[axis]:
+                if len(field.layout[axis]) > 1:
+                    field = field.fused(axis)
+                moves[field.layout[axis][0][0]] = window, size
+        if not moves:
             return self
-        old = tuple(a.uid for a in self.layout[axis])
-        fresh = new_atom(outputs)
-        sizes = self.sizes()
+        layout = tuple(
+            [(Atom(p[0][0], moves[p[0][0]][1]),) if len(p) == 1 and p[0][0] in moves else p for p in field.layout]
+        )
+        shape = (*self.shape[:start], *outputs, *self.shape[start + len(windows) :])
+        return TensorField(layout, field.views.changed(_sliding(field, moves)), field.uneven, shape)
+
+    def fused(self, axis: int) -> "TensorField":
+        """The field with one axis' atoms joined into one, along which views then move that moved along some of them."""
+        old = [a.uid for a in self.layout[axis]]
+        if len(old) == 1:
+            return self
+        fresh, sizes = new_atom(self.shape[axis]), self.sizes()
 
         def change(view: AxisView) -> AxisView:
-            if view.atoms == old:
-                lattice = view.lattice.through(window) if view.lattice else None
-                return view.replace(atoms=(fresh.uid,), span=view.span.through(window, outputs), lattice=lattice)
-            if not set(old) & set(view.atoms):
+            if set(old).isdisjoint(view.atoms):
                 return view
-            return projected(view, set(old), sizes).replace(exact=False)
+            rest = [u for u in view.atoms if u not in old]
+            if prod([sizes[u] for u in (*rest, *old)]) > MOST_POSITIONS:
+                return view.projected(set(old), sizes).doubted(BOUNDED, TOO_MANY)
+            at = min(n for n, u in enumerate(view.atoms) if u in old)
+            order = [*rest[:at], *old, *rest[at:]]
+            return view.moved((*rest[:at], fresh.uid, *rest[at:]), view.spread_over(order, sizes))
 
         return self.with_views(change).with_axis(axis, (fresh,))
 
     def cut(self, axis: int) -> "TensorField":
         """Part of an axis is taken: where elements along it differ in what they see, the views only bound the rest."""
-        if not self.uneven & self.uids([axis]):
+        if not self.uneven or not self.uneven & self.uids([axis]):
             return self
-        return self.with_views(lambda v: v.replace(exact=False))
+        return self.with_views(lambda v: v.doubted(BOUNDED, "part of concatenated channels"))
 
     def selected(self, axis: int, index: int) -> "TensorField":
         """One position of an axis; the axis goes."""
@@ -136,30 +285,59 @@ class TensorField:
         sizes = self.sizes()
 
         def change(view: AxisView) -> AxisView:
-            if not picked.keys() & set(view.atoms):
+            if picked.keys().isdisjoint(view.atoms):
                 return view
-            at = tuple(picked.get(uid, slice(None)) for uid in view.atoms)
-            whole = view.span.reshape(tuple(sizes[uid] for uid in view.atoms))
-            span = Span(np.asarray(whole.first[at]).reshape(-1), np.asarray(whole.last[at]).reshape(-1))
-            return view.replace(atoms=tuple(u for u in view.atoms if u not in picked), span=span, lattice=None)
+            at = tuple(int(picked[uid]) if uid in picked else slice(None) for uid in view.atoms)
+            sight = view.sight.at(tuple(sizes[uid] for uid in view.atoms), at)
+            return view.moved(tuple(u for u in view.atoms if u not in picked), sight)
 
         field = self.cut(axis).with_views(change)
-        return replace(field, layout=field.layout[:axis] + field.layout[axis + 1 :])
+        return field.with_layout(field.layout[:axis] + field.layout[axis + 1 :])
 
     def mixed(self, axes: Iterable[int], *, local: bool = False) -> "TensorField":
         """Every position along `axes` comes to depend on all of them; the axes stay."""
-        gone, sizes = self.uids(axes), self.sizes()
-        field = self.with_views(lambda v: projected(v, gone, sizes), local=local)
-        return replace(field, uneven=self.uneven - gone)
+        gone = self.uids(axes)
+        if self._moves_along(gone):
+            sizes = self.sizes()
+            views = self.views.changed(lambda v: v.projected(gone, sizes), local=local)
+        elif self.uneven:
+            views = self.views
+        else:
+            return self
+        return TensorField(self.layout, views, self.uneven - gone, self.shape)
+
+    def _moves_along(self, atoms: Set[int]) -> bool:
+        views = self.views
+        for view in views.true:
+            if not atoms.isdisjoint(view.atoms):
+                return True
+        return views.local is not views.true and any(not atoms.isdisjoint(v.atoms) for v in views.local)
+
+    @property
+    def still(self) -> bool:
+        """Whether every element sees the same."""
+        if self.uneven:
+            return False
+        views = self.views
+        for view in views.true:
+            if view.atoms:
+                return False
+        return views.local is views.true or not any(v.atoms for v in views.local)
 
     def reduced(self, axes: Iterable[int], *, keep: bool) -> "TensorField":
         """Axes are summed over, or reduced in another way that reads every position."""
-        axes = set(axes)
+        rank = len(self.layout)
+        axes = {axis % rank for axis in axes} if rank else set()
         field = self.mixed(axes, local=True)
-        layout = tuple(
-            (new_atom(1),) if n in axes else atoms for n, atoms in enumerate(field.layout) if keep or n not in axes
-        )
-        return replace(field, layout=layout)
+        layout, shape = [], []
+        for axis, (atoms, size) in enumerate(zip(field.layout, field.shape, strict=True)):
+            if axis not in axes:
+                layout.append(atoms)
+                shape.append(size)
+            elif keep:
+                layout.append((new_atom(1),))
+                shape.append(1)
+        return TensorField(tuple(layout), field.views, field.uneven, tuple(shape))
 
     def running(self, axis: int, *, both_ways: bool) -> "TensorField":
         """Each position comes to depend on those before it, or on all: a recurrence along one axis."""
@@ -170,14 +348,19 @@ class TensorField:
 
         def change(view: AxisView) -> AxisView:
             if view.atoms == old:
-                return view.replace(span=view.span.running(), lattice=None, mixed=True)
-            return projected(view, set(old), sizes).replace(exact=view.exact and not set(old) & set(view.atoms))
+                return settled(AxisView(view.atoms, view.sight.running(), view.doubt, mixed=True, why=view.why))
+            if set(old).isdisjoint(view.atoms):
+                return view
+            return view.projected(set(old), sizes).doubted(BOUNDED, "a recurrence over part of an axis")
 
         return self.with_views(change, local=False)
 
     def permuted(self, order: Sequence[int]) -> "TensorField":
         """Axes in another order."""
-        return replace(self, layout=tuple(self.layout[axis] for axis in order))
+        layout, shape = self.layout, self.shape
+        return TensorField(
+            tuple([layout[axis] for axis in order]), self.views, self.uneven, tuple([shape[axis] for axis in order])
+        )
 
     def axis_of(self, view: AxisView) -> int | None:
         """The one tensor axis along which a view moves, if there is one."""
@@ -185,15 +368,3 @@ class TensorField:
             if view.atoms and tuple(a.uid for a in atoms) == view.atoms:
                 return axis
         return None
-
-
-def projected(view: AxisView, gone: set[int], sizes: dict[int, int]) -> AxisView:
-    """The view after the positions along some atoms have been joined."""
-    axes = tuple(n for n, uid in enumerate(view.atoms) if uid in gone)
-    if not axes:
-        return view
-    span = view.span.reshape(tuple(sizes[uid] for uid in view.atoms)).over(axes).reshape((-1,))
-    kept = tuple(uid for uid in view.atoms if uid not in gone)
-    # Joining a single position joins nothing: the law behind the view is lost, but nothing global has happened.
-    joined = prod(sizes[view.atoms[n]] for n in axes) > 1
-    return view.replace(atoms=kept, span=span, lattice=None, mixed=view.mixed or joined)

@@ -6,9 +6,10 @@ linear interpolation and adaptive pooling from i to o repeat after o / gcd(i, o)
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from math import floor, gcd
 from typing import Literal
 
@@ -21,9 +22,9 @@ from profiler.formulas.resampling import source_coordinate
 Border = Literal["drop", "clamp", "reflect", "wrap"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # two are the same if they are one object: the makers below remember
 class IndexMap:
-    """Taps of a periodic window.
+    """Taps of a periodic window, in ascending order.
 
     Attributes:
         period: outputs after which the pattern repeats.
@@ -31,13 +32,30 @@ class IndexMap:
         taps: for each output of one period, the inputs it reads; beyond the borders they are negative or too large.
         border: what a tap beyond the border reads: nothing ("drop": zeros were padded, or the window is cut), the
             outermost input ("clamp"), its mirror image ("reflect") or the other end ("wrap").
+        low: first tap of the first output.
+        high: its last tap.
+        dense: whether every output reads neighbouring inputs without gap, the same number each.
+        same: whether output u reads input u and no other.
     """
 
     period: int
     advance: int
     taps: tuple[tuple[int, ...], ...]
     border: Border = "drop"
+    low: int = field(init=False)
+    high: int = field(init=False)
+    dense: bool = field(init=False)
+    same: bool = field(init=False)
 
+    def __post_init__(self) -> None:
+        first = self.taps[0] or (0,)
+        dense = self.period == 1 and self.border == "drop" and first[-1] - first[0] + 1 == len(self.taps[0])
+        object.__setattr__(self, "low", first[0])
+        object.__setattr__(self, "high", first[-1])
+        object.__setattr__(self, "dense", dense)
+        object.__setattr__(self, "same", self.period == 1 and self.advance == 1 and self.taps == ((0,),))
+
+    @lru_cache(maxsize=256)  # noqa: B019  # maps are few and shared by all networks; what is kept is small
     def indices(self, outputs: int, inputs: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Inputs read by each output, and which of the entries count: two arrays of shape (outputs, most taps)."""
         most = max((len(t) for t in self.taps), default=0) or 1
@@ -66,6 +84,7 @@ _BORDERS: dict[str, Callable[[npt.NDArray[np.int64], int], npt.NDArray[np.int64]
 }
 
 
+@lru_cache(maxsize=4096)
 def window(kernel: int, stride: int, before: int, dilation: int = 1) -> IndexMap:
     """A convolution or pool: `kernel` taps, `dilation` apart, `before` zeros padded in front."""
     return IndexMap(1, stride, (tuple(range(-before, -before + dilation * kernel, dilation)),))
@@ -114,6 +133,49 @@ def resampled(outputs: int, ratio: Fraction, mode: str, *, align_corners: bool) 
     return IndexMap(period, ratio.numerator if period == ratio.denominator else 0, tuple(taps), "clamp")
 
 
+@lru_cache(maxsize=4096)
 def shifted(offset: int, border: Border = "drop", step: int = 1) -> IndexMap:
     """Padding (negative offset), slicing (offset and step), flipping (step -1) and rolling (border "wrap")."""
     return IndexMap(1, step, ((offset,),), border)
+
+
+@lru_cache(maxsize=4096)
+def taken(places: tuple[int, ...]) -> IndexMap:
+    """Known positions of an axis, in any order."""
+    steps = {b - a for a, b in pairwise(places)}
+    if places and len(steps) <= 1:
+        return shifted(places[0], step=steps.pop() if steps else 1)
+    return IndexMap(max(len(places), 1), 0, tuple((p,) for p in places) or ((),))
+
+
+@lru_cache(maxsize=4096)
+def joining(outer: int, n: int, inner: int) -> IndexMap:
+    """An axis of outer * n * inner positions joined along its middle factor."""
+    if inner == 1:
+        return window(n, n, 0)
+    if outer == 1:
+        return window(n, 1, 0, inner)
+    return IndexMap(inner, n * inner, tuple(tuple(range(k, k + n * inner, inner)) for k in range(inner)))
+
+
+@lru_cache(maxsize=4096)
+def repeating(outer: int, n: int, inner: int) -> IndexMap:
+    """An axis of outer * inner positions repeated n times along a new middle factor."""
+    if outer == 1:
+        return IndexMap(inner, 0, tuple((k,) for k in range(inner)))
+    return IndexMap(n * inner, inner, tuple((k,) for k in range(inner)) * n)
+
+
+@lru_cache(maxsize=1024)
+def within(window: IndexMap, outputs: int, outer: int, n: int, inner: int) -> IndexMap:
+    """A window from n inputs to some outputs along the middle factor of an axis of outer * n * inner positions."""
+    if outer == 1 == inner:
+        return window
+    if outer == 1 and window.border == "drop":
+        taps = tuple(tuple(t * inner + k for t in each) for each in window.taps for k in range(inner))
+        return IndexMap(window.period * inner, window.advance * inner, taps)
+    places, valid = window.indices(outputs, n)
+    each = [tuple(sorted(set(row[counts].tolist()))) for row, counts in zip(places, valid, strict=True)]
+    return IndexMap(
+        outputs * inner, n * inner, tuple(tuple(t * inner + k for t in row) for row in each for k in range(inner))
+    )

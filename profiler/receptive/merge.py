@@ -1,108 +1,163 @@
 """Joining the fields of several tensors: element by element, or one after the other along an axis."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from math import prod
+from math import gcd, prod
+from operator import is_
 
-import numpy as np
-
-from profiler.receptive.field import Atom, TensorField, new_atom, projected
+from profiler.receptive.field import MOST_POSITIONS, TOO_MANY, Atom, TensorField, Views, new_atom
 from profiler.receptive.reshape import expanded_to, reshaped
-from profiler.receptive.view import AxisView, Span
-
-# The scores of an attention layer move with query and key at once; beyond this many the table is not worth its memory.
-MOST_POSITIONS = 1 << 18
+from profiler.receptive.sight import Sight, Table, fixed
+from profiler.receptive.span import Span
+from profiler.receptive.view import BOUNDED, EXACT, AxisView, settled
 
 
 def merged(fields: Sequence[TensorField], shape: tuple[int, ...]) -> TensorField:
     """The field of an element-by-element operation whose result has this shape."""
-    result = expanded_to(fields[0], shape)
-    for other in fields[1:]:
-        result, aligned = _aligned(result, expanded_to(other, shape))
-        result = replace(
-            result,
-            true=tuple(_union(a, b, result) for a, b in zip(result.true, aligned.true, strict=True)),
-            local=tuple(_local_union(a, b, result) for a, b in zip(result.local, aligned.local, strict=True)),
-            uneven=result.uneven | aligned.uneven,
-        )
+    result = next((f for f in fields if f.shape == shape), fields[0])
+    rest = [f for f in fields if f is not result]
+    result = expanded_to(result, shape)
+    for other in rest:
+        result = _joined(result, other)
     return result
+
+
+def _joined(a: TensorField, b: TensorField) -> TensorField:
+    if a.layout != b.layout and not b.still:
+        a, b = _aligned(a, expanded_to(b, a.shape))
+    views = _united(a.views, b.views, a)
+    if views is a.views and not b.uneven:
+        return a
+    return TensorField(a.layout, views, a.uneven | b.uneven if b.uneven else a.uneven, a.shape)
+
+
+def _united(a: Views, b: Views, field: TensorField) -> Views:
+    """What tensors of the same layout, which is that of `field`, see together."""
+    if a is b:
+        return a
+    found = a.unions.get(b)
+    if found is None:
+        found = a.unions[b] = _union_of(a, b, field)
+    return found
+
+
+def _union_of(a: Views, b: Views, field: TensorField) -> Views:
+    true = tuple([_union(x, y, field) for x, y in zip(a.true, b.true, strict=True)])
+    if a.local is a.true and b.local is b.true and _alike(a.true, b.true):
+        near = true
+    else:
+        near = tuple([_local_union(x, y, field) for x, y in zip(a.local, b.local, strict=True)])
+    for known in (a, b):
+        if all(map(is_, true, known.true)) and (near is true or all(map(is_, near, known.local))):
+            return known
+    return Views(true, near, a.extent)
+
+
+def _alike(a: Sequence[AxisView], b: Sequence[AxisView]) -> bool:
+    """Whether the local union of the views is their union."""
+    pairs = zip(a, b, strict=True)
+    return all([x is y or (not x.mixed and not y.mixed and x.sight.sees and y.sight.sees) for x, y in pairs])  # noqa: C419  # as above
 
 
 def concatenated(fields: Sequence[TensorField], axis: int, shape: tuple[int, ...]) -> TensorField:
     """The field of `torch.cat`: what differs from tensor to tensor along `axis` becomes uneven."""
-    along = [any(f.uids([axis]) & set(v.atoms) for v in (*f.true, *f.local)) for f in fields]
     fresh = new_atom(shape[axis])
-    if any(along):
-        return _end_to_end(fields, axis, fresh)
-    parts = [f.with_axis(axis, (new_atom(shape[axis]),)) for f in fields]
-    result = merged(parts, shape)
-    same = all(_same_views(result, _aligned(result, part)[1]) for part in parts)
-    inner = frozenset[int]().union(*(f.uneven & f.uids([axis]) for f in fields))
-    uneven = result.uneven | ({result.layout[axis][0].uid} if inner or not same else set())
-    return replace(result, uneven=frozenset(uneven))
+    for field in fields:
+        if _moves_along(field, axis):
+            return _end_to_end(fields, axis, fresh)
+    first = fields[0].with_axis(axis, (fresh,))
+    before, after = first.layout[:axis], first.layout[axis + 1 :]
+    views, parts = first.views, [f.views for f in fields]
+    uneven, within = first.uneven, False
+    for field in fields:
+        if field.uneven:
+            own = [a[0] for a in field.layout[axis]]
+            within = within or not field.uneven.isdisjoint(own)
+            uneven = uneven.union(field.uneven).difference(own)
+        if field.layout[:axis] != before or field.layout[axis + 1 :] != after:
+            whole = [f.with_axis(axis, (fresh,)) for f in fields]
+            first = merged(whole, shape)
+            views, parts = first.views, [_aligned(first, part)[1].views for part in whole]
+            uneven = first.uneven - {fresh.uid}
+            break
+        views = _united(views, field.views, first)
+    if not within and all(_same_views(views, part) for part in parts):
+        return TensorField(first.layout, views, uneven, shape)
+    # Only from part to part do elements differ: a slice that takes as much of each is no smaller than the whole.
+    each = 1 if within else gcd(*[f.shape[axis] for f in fields])
+    atoms = (new_atom(shape[axis] // each), *((new_atom(each),) if each > 1 else ()))
+    layout = (*first.layout[:axis], atoms, *first.layout[axis + 1 :])
+    return TensorField(layout, views, uneven | {atoms[0].uid}, shape)
+
+
+def _moves_along(field: TensorField, axis: int) -> bool:
+    views = field.views
+    every = views.true if views.local is views.true else views.true + views.local
+    for atom in field.layout[axis]:
+        for view in every:
+            if atom[0] in view.atoms:
+                return True
+    return False
 
 
 def _end_to_end(fields: Sequence[TensorField], axis: int, fresh: Atom) -> TensorField:
     """Concatenation along an axis that views move along: their spans follow each other."""
-    first = fused(fields[0], axis)
-    parts = [first, *(_aligned_except(first, fused(f, axis), axis) for f in fields[1:])]
+    first = fields[0].fused(axis)
+    parts = [first, *(_aligned_except(first, f.fused(axis), axis) for f in fields[1:])]
     own = [f.layout[axis][0] for f in parts]
 
     def joined(views: Sequence[AxisView]) -> AxisView:
         result = views[0]
         if all(v.atoms in ((), (atom.uid,)) for v, atom in zip(views, own, strict=True)):
-            spans = [v.span.broadcast((atom.size,)) for v, atom in zip(views, own, strict=True)]
-            result = result.replace(atoms=(fresh.uid,), span=Span.concatenate(spans), lattice=None)
+            sight = _in_a_row([v.sight for v in views], tuple(atom.size for atom in own))
+            result = result.moved((fresh.uid,), sight)
         elif any(atom.uid in v.atoms for v, atom in zip(views, own, strict=True)):
-            return _hull(views)
+            return _hull(views, "concatenated along an axis that was cut where it does not divide")
         else:
             for view in views[1:]:
                 result = _union(result, view, first)
-            same = all(v.atoms == views[0].atoms and v.span == views[0].span for v in views)
-            return result.replace(exact=result.exact and same)
-        flags = {name: [getattr(v, name) for v in views] for name in ("exact", "mixed", "known")}
-        return result.replace(exact=all(flags["exact"]), mixed=any(flags["mixed"]), known=all(flags["known"]))
+            same = all(v.atoms == views[0].atoms and v.sight.same(views[0].sight) for v in views)
+            return result if same else result.doubted(BOUNDED, "tensors that see different things were concatenated")
+        worst = max(views, key=lambda v: v.doubt)
+        return settled(AxisView(result.atoms, result.sight, worst.doubt, any(v.mixed for v in views), worst.why))
 
-    result = first.with_axis(axis, (fresh,))
-    return replace(
-        result,
-        true=tuple(joined(views) for views in zip(*(f.true for f in parts), strict=True)),
-        local=tuple(joined(views) for views in zip(*(f.local for f in parts), strict=True)),
-        uneven=frozenset().union(*(f.uneven for f in parts)),
+    true = tuple(joined(views) for views in zip(*(f.true for f in parts), strict=True))
+    if all(f.local is f.true for f in parts):
+        near = true
+    else:
+        near = tuple(joined(views) for views in zip(*(f.local for f in parts), strict=True))
+    return TensorField(
+        first.with_axis(axis, (fresh,)).layout,
+        Views(true, near, first.extent),
+        frozenset().union(*(f.uneven for f in parts)),
     )
 
 
-def _hull(views: Sequence[AxisView]) -> AxisView:
+def _in_a_row(sights: Sequence[Sight], sizes: tuple[int, ...]) -> Sight:
+    """The positions of several sights, one after the other; one that sees the same everywhere is repeated."""
+    key = ("row", tuple(sights), sizes)
+    memory = sights[0]._derived  # noqa: SLF001  # sights remember what follows from them
+    if key not in memory:
+
+        def chained(*spans: Span) -> Span:
+            return Span.concatenate([s.broadcast((n,)) for s, n in zip(spans, sizes, strict=True)])
+
+        memory[key] = Table(sum(sizes), sights[0].extent, tuple(sights), chained, None)
+    return memory[key]
+
+
+def _hull(views: Sequence[AxisView], why: str) -> AxisView:
     """The one interval that holds all that any of the views sees."""
-    low = min(int(v.span.first.min()) for v in views)
-    high = max(int(v.span.last.max()) for v in views)
-    mixed, known = any(v.mixed for v in views), all(v.known for v in views)
-    return AxisView((), Span(np.array([low]), np.array([high])), None, exact=False, mixed=mixed, known=known)
-
-
-def fused(field: TensorField, axis: int) -> TensorField:
-    """The field with one axis' atoms joined into one."""
-    old = [a.uid for a in field.layout[axis]]
-    if len(old) == 1:
-        return field
-    fresh, sizes = new_atom(field.shape[axis]), field.sizes()
-
-    def change(view: AxisView) -> AxisView:
-        if not set(old) & set(view.atoms):
-            return view
-        if set(view.atoms) <= set(old):
-            return view.replace(atoms=(fresh.uid,), span=_spread_over(view, old, sizes).reshape((-1,)), lattice=None)
-        return projected(view, set(old), sizes).replace(exact=False)
-
-    return field.with_views(change).with_axis(axis, (fresh,))
+    low = min(v.sight.reach[0] for v in views)
+    high = max(v.sight.reach[1] for v in views)
+    worst = max(views, key=lambda v: v.doubt)
+    view = AxisView((), fixed(low, high, views[0].sight.extent), worst.doubt, any(v.mixed for v in views), worst.why)
+    return settled(view.doubted(BOUNDED, why))
 
 
 def _aligned_except(a: TensorField, b: TensorField, axis: int) -> TensorField:
     """`b` with the atoms of `a` on every axis but one."""
-    shape = list(a.shape)
-    shape[axis] = b.shape[axis]
-    guide = a.with_axis(axis, (new_atom(shape[axis]),))
+    guide = a.with_axis(axis, (new_atom(b.shape[axis]),))
     return _aligned(guide, b)[1]
 
 
@@ -110,11 +165,24 @@ def _aligned(a: TensorField, b: TensorField) -> tuple[TensorField, TensorField]:
     """Both with the same atoms on every axis; `b` takes the names of `a`."""
     if a.layout == b.layout:
         return a, b
-    if [[x.size for x in axis] for axis in a.layout] != [[x.size for x in axis] for axis in b.layout]:
+    if any(p != q and [x[1] for x in p] != [x[1] for x in q] for p, q in zip(a.layout, b.layout, strict=True)):
         a, b = _refined(a, b)
-    names = {y.uid: x.uid for p, q in zip(a.layout, b.layout, strict=True) for x, y in zip(p, q, strict=True)}
-    b = b.with_views(lambda v: v.replace(atoms=tuple(names[u] for u in v.atoms)))
-    return a, replace(b, layout=a.layout, uneven=frozenset(names[u] for u in b.uneven if u in names))
+    pairs = zip(a.layout, b.layout, strict=True)
+    names = {y[0]: x[0] for p, q in pairs if p != q for x, y in zip(p, q, strict=True) if x[0] != y[0]}
+    if not names:
+        return a, TensorField(a.layout, b.views, b.uneven, a.shape)
+    renamed = _renaming(names)
+    uneven = frozenset(names.get(u, u) for u in b.uneven) if b.uneven else b.uneven
+    return a, TensorField(a.layout, b.views.changed(renamed), uneven, a.shape)
+
+
+def _renaming(names: dict[int, int]) -> Callable[[AxisView], AxisView]:
+    def renamed(view: AxisView) -> AxisView:
+        if names.keys().isdisjoint(view.atoms):
+            return view
+        return view.moved(tuple([names.get(u, u) for u in view.atoms]), view.sight)
+
+    return renamed
 
 
 def _refined(a: TensorField, b: TensorField) -> tuple[TensorField, TensorField]:
@@ -140,43 +208,47 @@ def _grouped(field: TensorField, groups: list[tuple[int, ...]]) -> TensorField:
     for group in groups:
         layout.append(tuple(atom for axis in field.layout[at : at + len(group)] for atom in axis))
         at += len(group)
-    return replace(field, layout=tuple(layout))
+    return field.with_layout(tuple(layout))
 
 
 def _union(a: AxisView, b: AxisView, field: TensorField) -> AxisView:
-    exact, mixed, known = a.exact and b.exact, a.mixed or b.mixed, a.known and b.known
+    if a is b:
+        return a
+    for x, y in ((a, b), (b, a)):
+        if (x.whole and (x.doubt == EXACT or y.doubt <= BOUNDED)) or (not y.atoms and not y.sight.sees):
+            return x
+    mixed = a.mixed or b.mixed
+    doubt, why = (a.doubt, a.why) if a.doubt >= b.doubt else (b.doubt, b.why)
     if a.atoms == b.atoms:
-        lattice = a.lattice.union(b.lattice) if a.lattice and b.lattice else None
-        return AxisView(a.atoms, a.span.union(b.span), lattice, exact, mixed, known)
-    size = prod(n for uid, n in field.sizes().items() if uid in {*a.atoms, *b.atoms})
-    if size > MOST_POSITIONS:
-        return _hull((a, b))
-    order = [x.uid for axis in field.layout for x in axis if x.uid in {*a.atoms, *b.atoms}]
+        sight = a.sight.union(b.sight)
+        for view in (a, b):
+            if view.sight is sight and view.doubt == doubt and view.mixed is mixed:
+                return view
+        view = AxisView(a.atoms, sight, doubt, mixed, why)
+        return settled(view) if mixed else view
+    either = {*a.atoms, *b.atoms}
     sizes = field.sizes()
-    spans = [_spread_over(v, order, sizes) for v in (a, b)]
-    return AxisView(tuple(order), spans[0].union(spans[1]).reshape((-1,)), None, exact, mixed, known)
-
-
-def _spread_over(view: AxisView, order: list[int], sizes: dict[int, int]) -> Span:
-    """The span with one array axis per atom in `order`, repeated along those the view does not move along."""
-    span = view.span.reshape(tuple(sizes[u] for u in view.atoms))
-    sequence = [view.atoms.index(u) for u in order if u in view.atoms]
-    first, last = (np.transpose(x, sequence) for x in (span.first, span.last))
-    shape = tuple(sizes[u] if u in view.atoms else 1 for u in order)
-    full = tuple(sizes[u] for u in order)
-    return Span(np.broadcast_to(first.reshape(shape), full), np.broadcast_to(last.reshape(shape), full))
+    if prod([sizes[uid] for uid in either]) > MOST_POSITIONS:
+        return _hull((a, b), TOO_MANY)
+    order = [uid for axis in field.layout for uid, _ in axis if uid in either]
+    sight = a.spread_over(order, sizes).union(b.spread_over(order, sizes))
+    view = AxisView(tuple(order), sight, doubt, mixed, why)
+    return settled(view) if mixed else view
 
 
 def _local_union(a: AxisView, b: AxisView, field: TensorField) -> AxisView:
     """A view that no longer moves because everything was joined tells nothing local: the other one stands."""
-    seeing = [v for v in (a, b) if (v.span.last >= v.span.first).any()]
-    if len(seeing) == 1:
-        return seeing[0]
+    if a is b:
+        return a
+    if a.sight.sees != b.sight.sees:
+        return a if a.sight.sees else b
     if a.mixed != b.mixed and not (a.atoms and b.atoms):
         return b if a.mixed else a
     return _union(a, b, field)
 
 
-def _same_views(a: TensorField, b: TensorField) -> bool:
+def _same_views(a: Views, b: Views) -> bool:
+    if a is b:
+        return True
     pairs = [*zip(a.true, b.true, strict=True), *zip(a.local, b.local, strict=True)]
-    return all(x.atoms == y.atoms and x.span == y.span for x, y in pairs)
+    return all(x is y or (x.atoms == y.atoms and x.sight.same(y.sight)) for x, y in pairs)

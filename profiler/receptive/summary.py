@@ -1,42 +1,80 @@
 """From a tensor's field to the numbers of a report: size, stride, start and status."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
+from functools import lru_cache
 
-from profiler.profile import ReceptiveField
-from profiler.receptive.field import TensorField
-from profiler.receptive.view import AxisView
+from profiler.profile import Phases, ReceptiveField
+from profiler.receptive.field import TensorField, Views
+from profiler.receptive.view import BOUNDED, STATUSES, UNKNOWN, AxisView
 
-# From best to worst; a field is no better than its worst axis.
-STATUSES = ("exact", "whole-input", "bounded", "data-dependent", "unknown")
+_STILL = Fraction(0)
+_WHOLE_INPUT = STATUSES.index("whole-input")
 
 
 def summarize(field: TensorField | None) -> ReceptiveField | None:
     """The report of a field; None where the input does not reach the tensor or no axis is followed."""
-    if field is None or not field.extent:
+    if field is None:
         return None
-    true = _summary(field.true, field.extent)
-    local = _summary(field.local, field.extent)
-    if (local.size, local.stride, local.start) == (true.size, true.stride, true.start):
-        return true
-    return ReceptiveField(true.size, true.stride, true.start, true.status, local)
+    views = field.views
+    if views.report is None and views.extent:
+        axes = getattr(views.extent, "axes", ())
+        if len(axes) > 1:
+            views.report = _of_inputs(views, axes)
+        else:
+            views.report = _both(views.true, views.local, views.extent)
+    return views.report
 
 
-def _summary(views: tuple[AxisView, ...], extent: tuple[int, ...]) -> ReceptiveField:
-    rows = [_axis(view, n) for view, n in zip(views, extent, strict=True)]
-    status = max((row[3] for row in rows), key=STATUSES.index)
-    return ReceptiveField(tuple(r[0] for r in rows), tuple(r[1] for r in rows), tuple(r[2] for r in rows), status)
+def _of_inputs(views: Views, axes: Sequence[int]) -> ReceptiveField | None:
+    """Of several inputs: the first that is reached, and the others."""
+    reports, at = [], 0
+    for number, count in enumerate(axes):
+        part = slice(at, at + count)
+        at += count
+        if any(v.sight.sees for v in views.true[part]):
+            report = _both(views.true[part], views.local[part], views.extent[part])
+            reports.append(replace(report, input=number))
+    return replace(reports[0], others=tuple(reports[1:])) if reports else None
 
 
-def _axis(view: AxisView, extent: int) -> tuple[int, Fraction, int, str]:
-    if not view.known:
-        return extent, Fraction(0), 0, "unknown"
-    if view.mixed and view.span.covers(extent):
-        return extent, Fraction(0), 0, "whole-input"
-    status = "exact" if view.exact else "bounded"
-    if view.lattice is not None:
-        return view.lattice.size, view.lattice.stride, view.lattice.start, status
-    seen = view.span.first[view.span.last >= view.span.first]
-    if len(seen) == 0:
-        return 0, Fraction(0), 0, status
-    stride = Fraction(int(seen[-1] - seen[0]), len(seen) - 1) if len(seen) > 1 else Fraction(0)
-    return view.span.widest(), stride, int(seen[0]), status
+def _both(true: tuple[AxisView, ...], near: tuple[AxisView, ...], extent: tuple[int, ...]) -> ReceptiveField:
+    """The true field, with the local one where it differs."""
+    report = _summary(true, extent)
+    if near is true:
+        return report
+    local = _summary(near, extent)
+    if local is report or (local.size, local.stride, local.start) == (report.size, report.stride, report.start):
+        return report
+    return ReceptiveField(
+        report.size, report.stride, report.start, report.status, local, report.phases, report.aligned, report.reason
+    )
+
+
+@lru_cache(maxsize=1024)
+def _whole(extent: tuple[int, ...]) -> ReceptiveField:
+    """The report of a tensor whose every element sees the whole input."""
+    return ReceptiveField(extent, (_STILL,) * len(extent), (0,) * len(extent), "whole-input")
+
+
+def _summary(views: Sequence[AxisView], extent: tuple[int, ...]) -> ReceptiveField:
+    for view in views:
+        if not view.whole:
+            break
+    else:
+        return _whole(extent)
+    size, stride, start, phases, status = zip(*[_axis(view) for view in views], strict=True)
+    worst = max(status)
+    reason = next((v.why for v, s in zip(views, status, strict=True) if s == worst), "") if worst > 1 else ""
+    aligned = all([v.sight.aligned or s == _WHOLE_INPUT for v, s in zip(views, status, strict=True)])  # noqa: C419  # a list is faster than a generator
+    return ReceptiveField(size, stride, start, STATUSES[worst], None, phases, aligned, reason)
+
+
+def _axis(view: AxisView) -> tuple[int, Fraction, int, Phases | None, int]:
+    sight, doubt = view.sight, view.doubt
+    if doubt == UNKNOWN:
+        return sight.extent, _STILL, 0, None, doubt
+    if view.whole or (view.mixed and doubt <= BOUNDED and sight.covers):
+        return sight.extent, _STILL, 0, None, _WHOLE_INPUT
+    return *sight.report, doubt

@@ -3,55 +3,56 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
 
 from profiler.profile import Profile
-from profiler.report import units
+from profiler.report.columns import COLUMNS, MODULE, csv_columns
+from profiler.report.options import Options
+from profiler.report.select import Selection, select, select_backward
 
-COLUMNS = (
-    *("name", "type", "op", "call", "input_shapes", "output_shapes", "macs", "flops", "params", "param_bytes"),
-    *(
-        "output_bytes",
-        "read_bytes",
-        "write_bytes",
-        "formula",
-        "status",
-        "rf_size",
-        "rf_stride",
-        "rf_start",
-        "rf_status",
-        "rf_local_size",
-    ),
-)
+# Columns whose text comes from a file, in which a spreadsheet must not find a formula.
+_NAMES = ("name", "type", "op", "formula")
 
 
-def as_json(profile: Profile, peers: Sequence[str] = ()) -> str:
+def schema() -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of what `--format json` prints."""
+    text = files("profiler.report").joinpath("profile.schema.json").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+def as_json(profile: Profile, options: Options) -> str:
     """The profile by the schema `netgauge.profile/1`."""
-    for peer in peers:
+    for peer in options.peers:
         profile.crosscheck(peer)
     return json.dumps(profile.to_dict(), indent=2)
 
 
-def as_csv(profile: Profile, _peers: Sequence[str] = ()) -> str:
-    """One line per layer; sizes as 1x64x8x8, several joined by spaces."""
+def as_csv(profile: Profile, options: Options) -> str:
+    """One line per row; sizes as 1x64x8x8, several joined by spaces.
+
+    With a backward pass, a last column `pass` says which one a row is of; rows by module have columns for it instead.
+    """
+    both = profile.backward is not None and options.by != MODULE
+    names = options.columns or csv_columns(options.by, backward=profile.backward is not None)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for layer in profile.layers:
-        rf = layer.receptive_field
-        cells = {name: getattr(layer, name, "") for name in COLUMNS}
-        cells["input_shapes"] = " ".join(units.shape(s) for s in layer.input_shapes)
-        cells["output_shapes"] = " ".join(units.shape(s) for s in layer.output_shapes)
-        if rf is not None:
-            cells["rf_size"] = "x".join(map(str, rf.size))
-            cells["rf_stride"] = "x".join(map(str, rf.stride))
-            cells["rf_start"] = " ".join(map(str, rf.start))
-            cells["rf_status"] = rf.status
-            cells["rf_local_size"] = "x".join(map(str, rf.local.size)) if rf.local else ""
-        writer.writerow([_harmless(cells[name]) for name in COLUMNS])
+    writer.writerow([*names, "pass"] if both else names)
+    writer.writerows(_lines(select(profile, options), names, ["forward"] if both else []))
+    backward = select_backward(profile, options)
+    if backward:
+        writer.writerows(_lines(backward, names, ["backward"]))
     return out.getvalue()
 
 
-def _harmless(value: object) -> object:
+def _lines(selection: Selection, names: tuple[str, ...], end: list[str]) -> list[list[object]]:
+    return [
+        [*(_harmless(name, COLUMNS[name].value(row, selection.scale)) for name in names), *end]
+        for row in selection.rows
+    ]
+
+
+def _harmless(name: str, value: object) -> object:
     """A name that a spreadsheet would take for a formula is written with an apostrophe before it."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "@", "+") else value
+    return f"'{value}" if name in _NAMES and isinstance(value, str) and value[:1] in tuple("=@+-") else value

@@ -1,39 +1,31 @@
-"""The table for a terminal, and Markdown."""
-
-import shutil
-from collections.abc import Sequence
-
-from tabulate import tabulate
+"""The table and the tree for a terminal."""
 
 from profiler.profile import Profile
-from profiler.report.rows import ALIGNMENT, HEADERS, crosscheck_lines, layer_rows, summary_lines, total_row
-
-NARROWEST = 12
-
-
-def table(profile: Profile, peers: Sequence[str] = (), *, width: int | None = None) -> str:
-    """The profile as a table that fits the terminal, totals and the peers' figures below it."""
-    rows = [*layer_rows(profile), total_row(profile)]
-    text = _drawn(rows)
-    over = max(map(len, text.splitlines())) - (width or shutil.get_terminal_size((120, 24)).columns)
-    if over > 0:
-        longest = max(len(row[0]) for row in rows)
-        keep = max(NARROWEST, longest - over)
-        text = _drawn([(_shortened(row[0], keep), *row[1:]) for row in rows])
-    return "\n".join([text, "", *summary_lines(profile), *crosscheck_lines(profile, peers)])
+from profiler.report.grid import draw
+from profiler.report.options import Options
+from profiler.report.sections import backward_lines, crosscheck_lines, prose, summary_lines
+from profiler.report.select import Selection, select, select_backward, select_tree
 
 
-def _drawn(rows: list[tuple[str, ...]]) -> str:
-    return str(tabulate(rows, HEADERS, tablefmt="simple", colalign=ALIGNMENT, disable_numparse=True))
+def table(profile: Profile, options: Options) -> str:
+    """One line per row, totals and the peers' figures below."""
+    return _page(profile, select(profile, options), select_backward(profile, options), options)
 
 
-def _shortened(name: str, width: int) -> str:
-    return name if len(name) <= width else "..." + name[len(name) - width + 3 :]
+def tree(profile: Profile, options: Options) -> str:
+    """The modules, each with its sums, under the modules that they lie in."""
+    return _page(profile, select_tree(profile, options)[1], None, options)
 
 
-def markdown(profile: Profile, peers: Sequence[str] = ()) -> str:
-    """The same as Markdown."""
-    rows = [*layer_rows(profile), total_row(profile)]
-    text = tabulate(rows, HEADERS, tablefmt="github", colalign=ALIGNMENT, disable_numparse=True)
-    notes = [line.strip() for line in (*summary_lines(profile), *crosscheck_lines(profile, peers))]
-    return "\n".join([text, "", *(f"- {line}" for line in notes)])
+def _page(profile: Profile, forward: Selection, backward: Selection | None, options: Options) -> str:
+    parts = [
+        _drawn(forward, options),
+        prose([*summary_lines(profile), *crosscheck_lines(profile, options.peers)], options),
+        prose(backward_lines(profile), options),
+        _drawn(backward, options) if backward else "",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _drawn(selection: Selection, options: Options) -> str:
+    return "\n".join([draw(selection, options), *filter(None, [prose(selection.notes, options)])])

@@ -1,15 +1,24 @@
 """A file that holds tensors and no architecture: its parameter table."""
 
+from __future__ import annotations
+
 import csv
 import io
 import json
-from collections.abc import Callable
 from math import prod
+from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
 from profiler.report import units
-from profiler.sources.opened import OpenedModel
+from profiler.report.html import page
+from profiler.report.html import text as harmless
+from profiler.report.markdown import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from profiler.sources.opened import OpenedModel
 
 HEADERS = ("name", "size", "type", "elements", "bytes")
 
@@ -24,18 +33,33 @@ def _sums(opened: OpenedModel) -> tuple[int, int]:
     return sum(prod(t.shape) for t in once), sum(t.bytes for t in once)
 
 
-def _drawn(style: str) -> Callable[[OpenedModel], str]:
+def _written(opened: OpenedModel) -> list[tuple[str, ...]]:
+    return [(n, s, d, f"{e:,}", units.size_of(b)) for n, s, d, e, b in _rows(opened)]
+
+
+def _total(opened: OpenedModel) -> str:
+    elements, size = _sums(opened)
+    tied = len(opened.tensors) - len({t.storage for t in opened.tensors})
+    shared = f"; {tied} share the storage of another" if tied else ""
+    return f"{len(opened.tensors)} tensors, {elements:,} elements, {units.size_of(size)}{shared}"
+
+
+def _drawn(style: str, cell: Callable[[str], str] = str) -> Callable[[OpenedModel], str]:
     def view(opened: OpenedModel) -> str:
-        elements, size = _sums(opened)
-        rows = [(n, s, d, f"{e:,}", units.size_of(b)) for n, s, d, e, b in _rows(opened)]
+        rows = [[cell(text) for text in row] for row in _written(opened)]
         align = ("left", "left", "left", "right", "right")
         text = tabulate(rows, HEADERS, tablefmt=style, colalign=align, disable_numparse=True)
-        tied = len(opened.tensors) - len({t.storage for t in opened.tensors})
-        shared = f"; {tied} share the storage of another" if tied else ""
-        total = f"{len(opened.tensors)} tensors, {elements:,} elements, {units.size_of(size)}{shared}"
-        return f"{text}\n\n{total}"
+        return f"{text}\n\n{_total(opened)}"
 
     return view
+
+
+def _as_html(opened: OpenedModel) -> str:
+    head = "".join(f"<th>{name}</th>" for name in HEADERS)
+    rows = ("".join(f"<td>{harmless(cell)}</td>" for cell in row) for row in _written(opened))
+    body = "\n".join(f"<tr>{row}</tr>" for row in rows)
+    table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
+    return page(opened.target, f'<p>{harmless(_total(opened))}</p>\n<div class="wide">{table}</div>')
 
 
 def _as_json(opened: OpenedModel) -> str:
@@ -56,7 +80,14 @@ def _as_csv(opened: OpenedModel) -> str:
     return out.getvalue()
 
 
-VIEWS = {"table": _drawn("simple"), "markdown": _drawn("github"), "json": _as_json, "csv": _as_csv}
+VIEWS: dict[str, Callable[[OpenedModel], str]] = {
+    "table": _drawn("simple"),
+    "tree": _drawn("simple"),  # names without an architecture have no modules
+    "markdown": _drawn("github", plain),
+    "json": _as_json,
+    "csv": _as_csv,
+    "html": _as_html,
+}
 
 
 def weights_table(opened: OpenedModel, style: str) -> str:

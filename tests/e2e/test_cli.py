@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 import cli
+from profiler.crosscheck import Crosscheck, Row
+from profiler.errors import ModelError
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "models"
@@ -79,11 +82,125 @@ def test_profile_as_json_has_the_contracts_keys():
     assert sum(layer["macs"] for layer in report["layers"]) == report["totals"]["macs"]
 
 
-@pytest.mark.parametrize(("style", "mark"), [("csv", "name,type,op,"), ("markdown", "| name ")])
+@pytest.mark.parametrize(
+    ("style", "mark"),
+    [("csv", "name,type,op,"), ("markdown", "| name "), ("tree", "name "), ("html", "<!doctype html>")],
+)
 def test_profile_in_other_forms(style, mark, tmp_path):
     done = run("profile", CNN, "--format", style, "--output", tmp_path / "out.txt")
     assert done.returncode == 0
-    assert (tmp_path / "out.txt").read_text().startswith(mark)
+    text = (tmp_path / "out.txt").read_text()
+    assert text.startswith(mark)
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
+
+
+class Terminal(io.StringIO):
+    """Standard output or standard error as a terminal has them."""
+
+    encoding = "utf-8"
+
+    def isatty(self):
+        return True
+
+
+def on_a_terminal(*arguments, columns="100", **environment):
+    out, err = Terminal(), Terminal()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setattr(sys, "argv", ["cli.py", *map(str, arguments)])
+        patch.delenv("NO_COLOR", raising=False)
+        for name, value in {"COLUMNS": columns, "TERM": "xterm", **environment}.items():
+            patch.setenv(name, value)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    return SimpleNamespace(returncode=ended.value.code, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+def test_rows_can_be_chosen_and_the_totals_stay():
+    done = run(
+        "profile", CNN, "--filter", "Conv2d", "--sort", "macs", "--top", "2", "--units", "raw", "--check", "none"
+    )
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert [line.split()[1] for line in lines[2:4]] == ["Conv2d", "Conv2d"]
+    assert lines[5].split() == ["total", "8,259,456", "16,706,314", "53,146", "100.0%"]
+    assert "20 of 22 rows are hidden" in done.stdout
+
+
+def test_depth_alone_asks_for_modules():
+    done = run("profile", RESNET, "--depth", "1", "--check", "none", "--columns", "name,macs", "--format", "csv")
+    assert [line.split(",")[0] for line in done.stdout.splitlines()] == ["name", "", "conv", "bn", "layers", "fc"]
+
+
+@pytest.mark.parametrize("width", ["60", "80", "200"])
+@pytest.mark.parametrize("style", ["table", "tree"])
+def test_a_terminal_gets_lines_that_fit_in_colour(style, width):
+    done = on_a_terminal("profile", RESNET, "--format", style, "--check", "none", columns=width)
+    assert done.returncode == 0
+    assert "\x1b[1m" in done.stdout
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
+    assert max(map(len, plain.splitlines())) <= int(width)
+    assert ("read" in plain.splitlines()[0]) == (width == "200")
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_no_colour_where_it_is_not_wanted(environment):
+    assert "\x1b" not in on_a_terminal("profile", CNN, "--check", "none", **environment).stdout
+    assert "\x1b" not in run("profile", CNN, "--check", "none").stdout
+
+
+def test_a_tree_can_be_printed_in_ascii():
+    command = [sys.executable, str(ROOT / "cli.py"), "profile", CNN, "--format", "tree", "--check", "none"]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=False)
+    assert done.returncode == 0
+    assert done.stdout.decode("ascii").splitlines()[3].startswith("+ 0")
+
+
+@pytest.fixture
+def disagreeing(monkeypatch):
+    """A peer that says one more than its own rule."""
+    wrong = Crosscheck("fvcore", "unexplained", "", 10, 11, (), (Row("fc", "linear", 10, 10, 11),))
+    monkeypatch.setattr("profiler.crosscheck.crosscheck", lambda peer, profile: wrong)
+
+
+@pytest.mark.parametrize("style", ["table", "json", "csv", "html"])
+def test_a_check_is_a_gate_only_where_it_is_written_out(style, disagreeing):
+    shown = run("profile", CNN, "--format", style)
+    gate = run("profile", CNN, "--format", style, "--check", "fvcore")
+    assert (shown.returncode, gate.returncode) == (0, 1)
+    assert "fvcore: 1 of its 11 stay unexplained" in gate.stderr
+    assert gate.stdout == shown.stdout or style == "json"
+
+
+def test_what_is_unexplained_is_red(disagreeing):
+    done = on_a_terminal("profile", CNN, "--check", "fvcore")
+    assert done.returncode == 1
+    assert re.search(r"\x1b\[31m\x1b\[1m *UNEXPLAINED \+1", done.stdout)
+    assert "\x1b[31m" in done.stderr
+
+
+def test_a_field_that_impulses_contradict_fails(monkeypatch):
+    wrong = SimpleNamespace(name="3", op="convolution", status="exact", equal=False, contained=True)
+    monkeypatch.setattr("profiler.crosscheck.receptive.verify_receptive_fields", lambda subject: [wrong])
+    done = run("profile", CNN, "--verify-rf", "--check", "none")
+    assert done.returncode == 1
+    assert "receptive field of 3 (convolution) is contradicted" in done.stderr
+
+
+def test_fields_that_cannot_be_verified_are_said_to_be_so(monkeypatch):
+    def fails(subject):
+        raise ModelError("no structure for aten.odd")
+
+    monkeypatch.setattr("profiler.crosscheck.receptive.verify_receptive_fields", fails)
+    done = run("profile", CNN, "--verify-rf", "--check", "none")
+    assert done.returncode == 0
+    assert "not verified: no structure for aten.odd" in done.stderr
+
+
+def test_verified_fields_are_counted():
+    done = run("profile", CNN, "--verify-rf", "--check", "none")
+    assert done.returncode == 0
+    assert "impulses contradict 0" in done.stderr
 
 
 def test_profile_takes_inputs_and_arrays(tmp_path):
@@ -145,6 +262,16 @@ def empty(tmp_path):
         (lambda t: CNN, ("--output", "nowhere/out.txt"), 2, "does not exist"),
         (lambda t: CNN, ("--weights", "w.pt"), 2, "factory"),
         (lambda t: CNN, ("--format", "picture"), 2, "picture"),
+        (lambda t: CNN, ("--columns", "name,mac"), 2, "did you mean macs?"),
+        (lambda t: CNN, ("--filter", "nothing"), 2, "matches no path"),
+        (lambda t: CNN, ("--sort", "size"), 2, "intensity"),
+        (lambda t: CNN, ("--format", "json", "--sort", "macs"), 2, "--sort: not with --format json"),
+        (lambda t: CNN, ("--depth", "1", "--by", "operator"), 2, "--depth counts modules"),
+        (lambda t: CNN, ("--input", "pixels=1x1x32x32"), 2, "forward takes"),
+        (lambda t: CNN, ("--dim", "batch"), 2, "batch=8"),
+        (lambda t: CNN, ("--dim", "batch=0"), 2, "batch=8"),
+        (lambda t: CNN, ("--dim", "batch=2"), 2, "ONNX"),
+        (lambda t: MODELS / "digits_vit.safetensors", ("--check", "fvcore", "--top", "3"), 2, "--check and --top"),
         (lambda t: RESNET + "x", (), 4, "digits_resnet"),
     ],
 )

@@ -104,7 +104,8 @@ def recurrence(call: Call, of: Of) -> Planes:
         raise TypeError("packed sequences are not followed")
     x = of(call["input"])
     states = call["hx"] if isinstance(call["hx"], list | tuple) else [call["hx"]]
-    if x is None or any(of(state) is not None for state in states):
+    given = [plane for plane in map(of, states) if plane is not None]
+    if x is None or any(bool(plane.any()) for plane in given):
         raise TypeError("initial states that depend on the input are not followed")
     time = x.dim() - 2 if call["batch_first"] else 0
     ways = 2 if call["bidirectional"] else 1

@@ -34,26 +34,39 @@ class Reach:
 
 
 def reach_of(tensor: object) -> Reach | None:
-    """What reaches a tensor of the walk, None where the input does not."""
+    """What reaches a tensor of the walk, None where no input does."""
     return getattr(tensor, _REACH, None)
 
 
-def start(tensor: torch.Tensor, axes: Sequence[int]) -> None:
-    """Make a tensor the input whose positions along `axes` are followed: each element is reached by itself."""
+def is_known(tensor: torch.Tensor) -> bool:
+    """Whether a tensor has been followed, or given by an operator: not so the network's inputs before they start."""
+    return hasattr(tensor, _REACH)
+
+
+def start(tensor: torch.Tensor, followed: Sequence[tuple[int, int | None]]) -> None:
+    """Make a tensor an input, each element of which is reached by itself.
+
+    Args:
+        tensor: one of the inputs.
+        followed: for each axis of an input that is followed its size, and which axis of this tensor it is, if it is.
+    """
     shape = tuple(tensor.shape)
     planes: list[torch.Tensor] = []
-    for axis in axes:
-        size, after = shape[axis], (1,) * (len(shape) - axis - 1)
+    for size, axis in followed:
+        if axis is None:
+            planes += [torch.zeros(shape), torch.zeros(shape)]
+            continue
+        after = (1,) * (len(shape) - axis - 1)
         both = torch.arange(size, 0, -1.0), torch.arange(1.0, size + 1)
         planes += [numbers.view(size, *after).expand(shape).contiguous() for numbers in both]
-    setattr(tensor, _REACH, Reach(tuple(planes)))
+    _set(tensor, Reach(tuple(planes)))
 
 
 class Propagation:
     """Gives the outputs of each call their reach; an operator without a structure makes it unknown, and says why.
 
     Args:
-        axes: how many axes of the input are followed.
+        axes: how many axes of the inputs are followed.
     """
 
     def __init__(self, axes: int) -> None:
@@ -63,13 +76,15 @@ class Propagation:
     def step(self, call: Call) -> None:
         """Give the outputs of a call their reach."""
         with _disable_current_modes():
+            reaches = [r for r in map(reach_of, call.tensors) if r is not None]
             if call.packet in _BLANK:
                 for out in call.outputs:
-                    if out.is_floating_point():
-                        _set(out, Reach(tuple(torch.zeros(tuple(out.shape)) for _ in range(self._planes))))
-                return
-            reaches = [r for r in map(reach_of, call.tensors) if r is not None]
-            if reaches and not _hands_on(call):
+                    blank = tuple(torch.zeros(tuple(out.shape)) for _ in range(self._planes))
+                    _set(out, Reach(blank) if out.is_floating_point() else None)
+            elif not reaches:
+                for out in call.outputs:
+                    _set(out, None)
+            elif not _hands_on(call):
                 unknown = next((r.unknown for r in reaches if r.unknown), "")
                 for out, reach in zip(call.outputs, self._outputs(call, unknown), strict=True):
                     _set(out, reach)
@@ -114,7 +129,7 @@ def _plane(n: int, tensor: object) -> torch.Tensor | None:
     return reach.planes[n] if reach is not None and reach.planes else None
 
 
-def _set(tensor: torch.Tensor, reach: Reach) -> None:
+def _set(tensor: torch.Tensor, reach: Reach | None) -> None:
     setattr(tensor, _REACH, reach)
 
 

@@ -10,6 +10,8 @@ from profiler.crosscheck.probe.calls import Of, Planes, rerun, split
 
 # Impulses run in batches of at most so many elements.
 MOST_ELEMENTS = 1 << 24
+# Along the axes that are not looked at, the input is no longer than this.
+STRIP = 24
 # Kernels run in double precision: a weight that is zero by the formula comes out below this, all others far above.
 ROUNDING = 1e-9
 # Windows with more taps than this are gathered at once; others one tap after the other, which needs less memory.
@@ -33,25 +35,40 @@ class Taps(NamedTuple):
 def seen_taps(kernel: Kernel, sizes: tuple[int, ...], axis: int) -> Taps:
     """Run a kernel with one row after the other lit, and note which rows of the result light up.
 
+    What is read along one axis does not depend on the size of the others, so that a strip is enough, unless the kernel
+    does not fit into it or reads nothing there.
+
     Args:
         kernel: takes and gives tensors of shape (batch, 1, *spatial sizes).
         sizes: spatial sizes of the input.
         axis: the spatial axis along which rows are lit.
     """
-    inputs = sizes[axis]
-    lit = []
-    batch = max(1, MOST_ELEMENTS // max(1, torch.Size(sizes).numel()))
-    for start in range(0, inputs, batch):
-        count = min(batch, inputs - start)
+    strip = tuple(n if at == axis else min(n, STRIP) for at, n in enumerate(sizes))
+    try:
+        reads = _reads(kernel, strip, axis)
+    except RuntimeError:
+        reads = None
+    if reads is None or (strip != sizes and not bool(reads.any())):
+        reads = _reads(kernel, sizes, axis)
+    most = max(1, int(reads.sum(1).max())) if reads.numel() else 1
+    inputs = torch.argsort(reads.to(torch.uint8), dim=1, descending=True, stable=True)[:, :most]
+    return Taps(inputs, reads.gather(1, inputs))
+
+
+def _reads(kernel: Kernel, sizes: tuple[int, ...], axis: int) -> torch.Tensor:
+    """Which rows of the input each row of the result reads: (outputs, inputs)."""
+    inputs, batch, first = sizes[axis], 1, 0
+    lit: list[torch.Tensor] = []
+    while first < inputs:
+        count = min(batch, inputs - first)
         x = torch.zeros((count, 1, *sizes), dtype=torch.float64)
         for n in range(count):
-            x[n].select(axis + 1, start + n).fill_(1.0)
+            x[n].select(axis + 1, first + n).fill_(1.0)
         out = kernel(x).abs() > ROUNDING
         lit.append(out.movedim(axis + 2, 1).flatten(2).any(2))
-    reads = torch.cat(lit).T
-    most = max(1, int(reads.sum(1).max())) if reads.numel() else 1
-    index = torch.argsort(reads.to(torch.uint8), dim=1, descending=True, stable=True)[:, :most]
-    return Taps(index, reads.gather(1, index))
+        first += count
+        batch = max(1, MOST_ELEMENTS * count // max(x.numel(), out.numel(), 1))
+    return torch.cat(lit).T
 
 
 def moved(plane: torch.Tensor, axis: int, taps: Taps) -> torch.Tensor:

@@ -1,24 +1,24 @@
 """Operators that join positions: products, attention, recurrence, norms with statistics, reductions."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
-from profiler.aten.call import Call, tensors_of
+from profiler.aten.call import Call
 from profiler.aten.elementwise import reduced_axes
 from profiler.formulas.dense import einsum_sizes
-from profiler.receptive.field import TensorField
+from profiler.receptive.field import TensorField, Views
 from profiler.receptive.merge import merged
 from profiler.receptive.reshape import expanded_to, reshaped
-from profiler.receptive.rules.base import Fields, Rule, present, unary
+from profiler.receptive.rules.base import Fields, Result, Rule, present, unary
+from profiler.receptive.view import AxisView
 
 
 def _linear(call: Call, field: TensorField) -> TensorField:
     return expanded_to(field.reduced([len(field.layout) - 1], keep=True), call.out)
 
 
-def _matmul(call: Call, fields: Fields) -> Sequence[TensorField | None]:
+def _matmul(call: Call, fields: Fields) -> Result:
     """A product with a constant mixes one axis; a product of two activations joins what their axes see."""
-    operands = tensors_of(call.args)[-2:]
+    operands = call.tensors[-2:]
     left, right = fields(operands[0]), fields(operands[1])
     if left is None and right is None:
         return [None]
@@ -35,7 +35,7 @@ def _matmul(call: Call, fields: Fields) -> Sequence[TensorField | None]:
     return [merged(parts, call.out)]
 
 
-def _einsum(call: Call, fields: Fields) -> Sequence[TensorField | None]:
+def _einsum(call: Call, fields: Fields) -> Result:
     """Each operand's axes that the result lacks are joined; the rest take the result's order."""
     tensors = call["tensors"]
     terms, out, _ = einsum_sizes(call["equation"], [tuple(t.shape) for t in tensors])
@@ -53,22 +53,42 @@ def _einsum(call: Call, fields: Fields) -> Sequence[TensorField | None]:
     return [merged(parts, call.out)]
 
 
-def _attention(call: Call, fields: Fields) -> Sequence[TensorField | None]:
+def _attention(call: Call, fields: Fields) -> Result:
     """Every query sees all keys and values; locally, its own position."""
     query, key, value = (fields(call[name]) for name in ("query", "key", "value"))
-    present = [f for f in (query, key, value) if f is not None]
-    if not present:
-        return [None]
-    rank = len(call.out)
-    sides = [f.reduced([rank - 2, rank - 1], keep=True) for f in (key, value) if f]
+    out = call.out
+    sides = [f for f in (key, value) if f is not None]
     if query is None:
-        return [merged(sides, call.out)]
-    own = query.reduced([rank - 1], keep=True)
-    joined = merged([own, *sides], call.out)
-    return [replace(joined, local=merged([own], call.out).local) if joined.layout[:-1] == own.layout[:-1] else joined]
+        joined = [f.reduced([-2, -1], keep=True) for f in sides]
+        return [merged(joined, out) if joined else None]
+    own = query.mixed([len(out) - 1], local=True)
+    if own.shape != out:
+        own = expanded_to(own.reduced([len(out) - 1], keep=True), out)
+    if len(sides) == 2 and sides[0].views is sides[1].views and sides[0].layout[-2] == sides[1].layout[-2]:
+        sides.pop()
+    for side in sides:
+        seen = side.views.changed(_joined_along(side, (-2, -1)), local=False)
+        rest = TensorField(side.layout, Views(seen.true, seen.true, seen.extent), side.uneven, side.shape)
+        own = _seen_by(own, rest.reduced([-2, -1], keep=True), out)
+    return [own]
 
 
-def _recurrence(call: Call, fields: Fields) -> Sequence[TensorField | None]:
+def _joined_along(field: TensorField, axes: Sequence[int]) -> Callable[[AxisView], AxisView]:
+    gone, sizes = field.uids(axes), field.sizes()
+    return lambda view: view.projected(gone, sizes)
+
+
+def _seen_by(query: TensorField, side: TensorField, shape: tuple[int, ...]) -> TensorField:
+    """What queries see when they see all of another tensor as well; locally nothing is added."""
+    joined = merged([query, side], shape)
+    if joined.true == query.true:
+        return query
+    if joined.layout != query.layout:
+        return joined
+    return TensorField(query.layout, Views(joined.true, query.local, query.extent), joined.uneven, shape)
+
+
+def _recurrence(call: Call, fields: Fields) -> Result:
     field = fields(call["input"]) if "input" in call else None
     if field is None or len(field.layout) != 3:
         found = present(call, fields)

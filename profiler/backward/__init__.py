@@ -1,0 +1,53 @@
+"""The backward half of a training step, counted from the operators that autograd runs.
+
+The model is run with gradients enabled on tensors without storage, in the mode (training or evaluation) that it is in,
+and the sum of its floating-point outputs is differentiated for every parameter that requires a gradient: no loss of
+netgauge's own, and no gradient of the inputs, as in a training step.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from profiler.backward.counting import Pass
+from profiler.backward.mode import NeedsValuesError
+from profiler.backward.stand_ins import Keep
+from profiler.errors import ModelError
+from profiler.profile import Backward
+
+
+def backward_pass(
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    inputs: bool = False,
+) -> Backward:
+    """Count what the backward pass of a training step computes.
+
+    Args:
+        model: left as it is: parameters, gradients, buffers, hooks, training flags, random state. It is run in the
+            mode that it is in: call `model.train()` before for dropout and batch statistics.
+        args: tensors of any device, shapes, or nests of them.
+        kwargs: the same by name.
+        inputs: compute the gradients of the floating-point inputs, too.
+
+    Returns:
+        One row per operator of the backward pass, under the module call whose forward operator it differentiates, and
+        the peak of activations and gradients over both passes.
+
+    Raises:
+        ModelError: the model fails, or nothing that it returns depends on a parameter that requires a gradient.
+    """
+    for keep in (Keep.INTEGERS, Keep.CONSTANTS):
+        try:
+            return Pass(model, keep).run(args, kwargs or {}, inputs=inputs)
+        except NeedsValuesError as needed:
+            reason = needed
+    if any(p.is_meta for p in model.parameters()):
+        raise ModelError(f"{reason}; that takes real tensors, but the model's parameters have no storage") from reason
+    return Pass(model, Keep.ALL).run(args, kwargs or {}, inputs=inputs)
+
+
+__all__ = ["backward_pass"]

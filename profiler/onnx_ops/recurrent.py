@@ -1,0 +1,100 @@
+"""LSTM, GRU and Elman networks: one layer a node, forward, reverse or both, in either layout."""
+
+from collections.abc import Sequence
+
+from profiler.formulas.activation import COST_PER_ELEMENT
+from profiler.formulas.recurrent import Recurrence
+from profiler.onnx_ops.call import Cost, Fields, NodeCall, Operator
+from profiler.onnx_ops.fields import backwards, unknown
+from profiler.onnx_ops.value import Shape
+from profiler.receptive.reshape import expanded_to, reshaped
+
+# How often a step applies each of its activations, per hidden unit, with the ones that the formula counts.
+_ACTIVATIONS = {
+    "lstm": (("Sigmoid", 3), ("Tanh", 1), ("Tanh", 1)),
+    "gru": (("Sigmoid", 2), ("Tanh", 1)),
+    "rnn_tanh": (("Tanh", 1),),
+}
+_COSTS = {
+    "Sigmoid": "sigmoid", "Tanh": "tanh", "Relu": "relu", "LeakyRelu": "leaky_relu", "ThresholdedRelu": "threshold",
+    "HardSigmoid": "hardsigmoid", "Elu": "elu", "Softsign": "softsign", "Softplus": "softplus", "Affine": "add_scaled",
+    "ScaledTanh": "add_scaled",
+}  # fmt: skip
+_PEEPHOLES = 6  # three gates look at the cell: a multiplication and an addition each
+
+
+def _layout(call: NodeCall) -> tuple[int, int]:
+    """Time steps and batch."""
+    x = call.shape()
+    return (x[1], x[0]) if call.attr("layout", 0) else (x[0], x[1])
+
+
+def _directions(call: NodeCall) -> int:
+    return 2 if call.attr("direction", "forward") == "bidirectional" else 1
+
+
+def sizes(call: NodeCall, kind: str, bias: int = 3) -> Recurrence:
+    """Sizes of a recurrent node: time steps times batch, widths, directions."""
+    steps, batch = _layout(call)
+    hidden = int(call.attr("hidden_size") or call.shape(2)[-1])
+    return Recurrence(
+        kind=kind,
+        steps=steps * batch,
+        features=call.shape()[2],
+        hidden=hidden,
+        directions=_directions(call),
+        bias=call.has(bias),
+    )
+
+
+def _other_activations(call: NodeCall, kind: str) -> int:
+    """FLOPs per hidden unit by which the node's own activations differ from the usual ones, over all directions."""
+    named = call.attr("activations")
+    if not named:
+        return 0
+    usual = _ACTIVATIONS[kind] * _directions(call)
+    cost = {name: COST_PER_ELEMENT[key] for name, key in _COSTS.items()}
+    return sum(
+        times * (cost.get(str(name), 1) - cost[default]) for name, (default, times) in zip(named, usual, strict=False)
+    )
+
+
+def _recurrent(kind: str) -> Operator:
+    def cost(call: NodeCall) -> Cost:
+        s = sizes(call, kind)
+        peepholes = _PEEPHOLES * s.directions if call.has(7) else 0
+        return s.macs(), s.flops() + s.steps * s.hidden * (_other_activations(call, kind) + peepholes)
+
+    return Operator("recurrence", "Recurrence", cost, _shapes, _field)
+
+
+def _shapes(call: NodeCall) -> Sequence[Shape]:
+    steps, batch = _layout(call)
+    directions, hidden = _directions(call), int(call.attr("hidden_size") or call.shape(2)[-1])
+    if call.attr("layout", 0):
+        state = (batch, directions, hidden)
+        return [(batch, steps, directions, hidden), state, state]
+    state = (directions, batch, hidden)
+    return [(steps, directions, batch, hidden), state, state]
+
+
+def _field(call: NodeCall) -> Fields:
+    """Each step sees those before it, or all; the final state sees all."""
+    field = call.input(0).field
+    if field is None or len(call.fields()) > 1 or not call.node.output[0]:
+        return unknown(call)
+    batch_first = bool(call.attr("layout", 0))
+    steps = 1 if batch_first else 0
+    seen = field.reduced([2], keep=True)
+    (first, second, _), out = seen.shape, call.out
+    wide = (first, second, 1, 1) if batch_first else (first, 1, second, 1)
+    seen = expanded_to(reshaped(seen, wide), out)
+    direction = call.attr("direction", "forward")
+    seen = backwards(seen, steps) if direction == "reverse" else seen
+    seen = seen.running(steps, both_ways=direction == "bidirectional")
+    final = seen.selected(steps, out[steps] - 1)
+    states = [expanded_to(final, o.shape) for o in call.outputs[1:] if o.shape is not None]
+    return [backwards(seen, steps) if direction == "reverse" else seen, *states]
+
+
+TABLE = {"LSTM": _recurrent("lstm"), "GRU": _recurrent("gru"), "RNN": _recurrent("rnn_tanh")}

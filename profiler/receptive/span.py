@@ -1,0 +1,90 @@
+"""First and last input seen, position by position, in arrays of integers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from profiler.receptive.index_map import IndexMap
+
+NOTHING = int(np.iinfo(np.int64).max)  # the first input of a position that sees none; its last is -NOTHING
+
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True, eq=False)
+class Span:
+    """First and last input seen, per position: two integer arrays of one shape."""
+
+    first: Integers
+    last: Integers
+
+    @classmethod
+    def identity(cls, size: int) -> "Span":
+        """Each position sees itself."""
+        return cls(np.arange(size), np.arange(size))
+
+    @classmethod
+    def fixed(cls, first: int, last: int) -> "Span":
+        """One position."""
+        return cls(np.array([first]), np.array([last]))
+
+    def through(self, window: IndexMap, outputs: int) -> "Span":
+        """The span behind a window that moves along this axis."""
+        if len(self.first) == 0:
+            return Span(np.full(outputs, NOTHING), np.full(outputs, -NOTHING))
+        taps, valid = window.indices(outputs, len(self.first))
+        if valid.all():
+            if taps.shape[1] == 1:
+                return Span(self.first[taps[:, 0]], self.last[taps[:, 0]])
+            return Span(self.first[taps].min(axis=1), self.last[taps].max(axis=1))
+        first = np.where(valid, self.first[taps], NOTHING).min(axis=1)
+        last = np.where(valid, self.last[taps], -NOTHING).max(axis=1)
+        return Span(first, last)
+
+    def union(self, other: "Span") -> "Span":
+        """What either sees; shapes broadcast."""
+        return Span(np.minimum(self.first, other.first), np.maximum(self.last, other.last))
+
+    def over(self, axes: tuple[int, ...]) -> "Span":
+        """What the positions along these axes see together."""
+        return Span(self.first.min(axis=axes), self.last.max(axis=axes))
+
+    def reshape(self, shape: tuple[int, ...]) -> "Span":
+        """The same positions under another shape."""
+        return Span(self.first.reshape(shape), self.last.reshape(shape))
+
+    def broadcast(self, shape: tuple[int, ...]) -> "Span":
+        """The same repeated to a shape."""
+        return Span(np.broadcast_to(self.first, shape), np.broadcast_to(self.last, shape))
+
+    @classmethod
+    def concatenate(cls, spans: Sequence["Span"]) -> "Span":
+        """One after the other."""
+        return cls(np.concatenate([s.first for s in spans]), np.concatenate([s.last for s in spans]))
+
+    def running(self, *, backwards: bool = False) -> "Span":
+        """What each position and all before it see; `backwards`: it and all after it."""
+        if backwards:
+            return Span(np.minimum.accumulate(self.first[::-1])[::-1], np.maximum.accumulate(self.last[::-1])[::-1])
+        return Span(np.minimum.accumulate(self.first), np.maximum.accumulate(self.last))
+
+    def widest(self) -> int:
+        """Largest number of inputs that one position sees."""
+        sees = self.last >= self.first
+        return int((self.last[sees] - self.first[sees] + 1).max(initial=0))
+
+    def covers(self, size: int) -> bool:
+        """Whether every position sees the axis from end to end."""
+        return bool((self.first <= 0).all() and (self.last >= size - 1).all())
+
+    def __eq__(self, other: object) -> bool:
+        """Equal at every position."""
+        return (
+            isinstance(other, Span)
+            and np.array_equal(self.first, other.first)
+            and np.array_equal(self.last, other.last)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # holds arrays
