@@ -79,6 +79,20 @@ def run_case(script: str, case: Mapping[str, Any], timeout: float = 600.0) -> di
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
+def everything(profile: Any) -> None:  # noqa: ANN401  # a Profile, from a package that is imported late
+    """Ask a profile for all that it says, so that nothing stays to be made on demand."""
+    _ = profile.totals, profile.operators, profile.uncounted, profile.notes
+    for module in profile.modules.walk():
+        _ = module.macs
+    for layer in profile.layers:
+        fields = [layer.receptive_field]
+        while fields:
+            field = fields.pop()
+            if field is not None:
+                _ = field.size, field.stride, field.start, field.status, field.phases
+                fields += [field.local, *field.others]
+
+
 def first_line(error: Exception) -> str:
     """An error's class and first line, as a table shows it."""
     reason = (str(error).strip().splitlines() or [""])[0]
@@ -86,10 +100,12 @@ def first_line(error: Exception) -> str:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table."""
+    """A Markdown table: two decimals for what is a float, the first column to the left."""
     from tabulate import tabulate
 
-    return str(tabulate(rows, headers, tablefmt="github", floatfmt=".2f", missingval="-"))
+    cells = [["-" if v is None else f"{v:.2f}" if isinstance(v, float) else str(v) for v in row] for row in rows]
+    sides = ("left", *("right",) * (len(headers) - 1)) if rows else None
+    return str(tabulate(cells, headers, tablefmt="github", disable_numparse=True, colalign=sides))
 
 
 def write_results(folder: Path, name: str, record: Mapping[str, Any], text: str, packages: Sequence[str] = ()) -> Path:

@@ -124,7 +124,7 @@ RULES: dict[str, PeerRule] = {
 }
 
 
-_PADDED_BY_WORD = PeerRule(
+PADDED_BY_WORD = PeerRule(
     "conv",
     lambda _call: 0,
     'fvcore has no rule for a convolution whose padding is a word ("same", "valid"): it counts 0',
@@ -134,5 +134,5 @@ _PADDED_BY_WORD = PeerRule(
 def rule_for(call: Call) -> PeerRule | None:
     """Fvcore's rule for a call, None where it counts nothing."""
     if call.packet.startswith("aten.conv") and isinstance(call.get("padding"), str):
-        return _PADDED_BY_WORD
+        return PADDED_BY_WORD
     return RULES.get(call.packet)

@@ -27,7 +27,9 @@ KINDS = {
     **dict.fromkeys(("aten.convolution", "aten._convolution", "aten.convolution_overrideable"), CONVOLUTION),
 }
 VECTOR = "torch runs a product with a vector as mv or dot, and its counter has no formula for them: it counts 0"
-SUMMED = "torch sums an index that one operand alone has before it multiplies, and its counter sees what is left"
+FEWER = (
+    "torch does an einsum in fewer products where an index is 1 long or one operand alone has it, or of three operands"
+)
 
 
 def _convolution(call: Call) -> int:
@@ -89,13 +91,12 @@ def _by_a_vector(call: Call) -> bool:
     return call.out_elements > 0 and _matmul(call) == 0
 
 
-def _summed_or_three(call: Call) -> bool:
+def _in_fewer_products(call: Call) -> bool:
     """Whether torch may do an einsum in fewer products than one for every combination of its indices."""
     left, arrow, right = str(call["equation"]).replace(" ", "").partition("->")
     operands = left.split(",")
-    return len(operands) != 2 or any(
-        (arrow and c not in right) and sum(c in operand for operand in operands) == 1 for c in left if c.isalpha()
-    )
+    alone = (c for c in left if c.isalpha() and sum(c in operand for operand in operands) == 1)
+    return len(operands) != 2 or any(1 in t.shape for t in call.tensors) or any(arrow and c not in right for c in alone)
 
 
 def _composite(func: torch._ops.OpOverload) -> bool:
@@ -158,7 +159,7 @@ RULES: dict[str, PeerRule] = {
     **dict.fromkeys(("aten.mm", "aten.bmm", "aten.addmm", "aten.baddbmm", "aten._scaled_mm"), _PRODUCT),
     "aten.linear": PeerRule(PRODUCT, _linear, VECTOR, when=lambda call: call["weight"].dim() == 1),
     **dict.fromkeys(("aten.matmul", "aten.linalg_matmul"), PeerRule(PRODUCT, _matmul, VECTOR, when=_by_a_vector)),
-    "aten.einsum": PeerRule(PRODUCT, split, SUMMED, when=_summed_or_three),
+    "aten.einsum": PeerRule(PRODUCT, split, FEWER, when=_in_fewer_products),
     "aten.scaled_dot_product_attention": PeerRule(PRODUCT, _attention),
     **{f"aten.{name}": _RNN for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
     **{f"aten.{name}_cell": _CELL for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")},

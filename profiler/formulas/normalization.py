@@ -27,3 +27,11 @@ def statistics_norm_flops(groups: int, group_size: int, *, weight: bool, bias: b
 def rms_norm_flops(groups: int, group_size: int, *, weight: bool) -> int:
     """RMS norm: squares (n), their mean (n), epsilon and root (2), one division an element (n), the weight (n)."""
     return groups * (3 * group_size + 2) + groups * group_size * weight
+
+
+def local_response_flops(elements: int, size: int) -> int:
+    """Local response norm, x / (bias + alpha / size * sum of `size` squares)^beta.
+
+    Per element: size - 1 additions, square, scale, bias, power, division.
+    """
+    return elements * (size + 4)

@@ -16,10 +16,12 @@ from profiler.onnx_graph.step import Scope, Step
 from profiler.onnx_graph.tree import module_tree
 from profiler.onnx_graph.walk import Walk
 from profiler.onnx_graph.weights import Kinds, originals
-from profiler.onnx_ops.value import Weight
+from profiler.onnx_ops.value import Value, Weight
 from profiler.profile import Layer, Profile, Totals
 from profiler.receptive.field import TensorField
 from profiler.receptive.summary import summarize
+
+MOST_TRACED = 4
 
 
 @dataclass(slots=True)
@@ -111,15 +113,9 @@ def analyze_onnx(model: onnx.ModelProto, inputs: Given = (), *, dims: Mapping[st
     rows = _Rows(originals(model, kinds))
     declared = {v.name: shape for v in model.graph.value_info if (shape := declared_shape(v.type, sizes)) is not None}
     walk = Walk(program, rows.add, (), declared, kinds, names=Names())
-    for n, value in enumerate(values.values()):
+    for value in values.values():
         value.memory = walk.memory.allocate(value.bytes)
-        if n == 0:
-            axes = input_axes(value)
-            shape = value.shape or ()
-            walk.extent = tuple(shape[a] for a in axes)
-            value.field = TensorField.of_input(shape, axes)
-        else:
-            value.reached = False
+    walk.extent = _follow(list(values.values()))
     scope = Scope({**initializers(model.graph, kinds), **values}, program.opsets)
     walk.body(model.graph.node, [o.name for o in model.graph.output], scope)
     stored = dict(rows.parameters)
@@ -133,6 +129,21 @@ def analyze_onnx(model: onnx.ModelProto, inputs: Given = (), *, dims: Mapping[st
         inputs=tuple(v.shape or () for v in values.values()),
         notes=(*walk.notes, *_folded(walk.folded), *_reasons(rows.reasons)),
     )
+
+
+def _follow(inputs: list[Value]) -> tuple[int, ...]:
+    """Give the inputs that have axes to follow their receptive fields: the sizes of those axes."""
+    spatial = [v for v in inputs if input_axes(v)]
+    # Pictures, sounds and the like, else the first sequence of tokens: beside them, integers are lengths and masks.
+    traced = [v for v in spatial if v.floating][:MOST_TRACED] or spatial[:1]
+    for value in inputs:
+        value.reached = False
+    if not traced:
+        return ()
+    fields = TensorField.of_inputs([(v.shape or (), input_axes(v)) for v in traced])
+    for value, seen in zip(traced, fields, strict=True):
+        value.field, value.reached = seen, True
+    return fields[0].extent
 
 
 def _folded(macs: int) -> list[str]:

@@ -33,13 +33,12 @@ def bind_inputs(graph: GraphProto, given: Given, dims: Mapping[str, int]) -> dic
     stored = {t.name for t in graph.initializer}
     infos = [i for i in graph.input if i.name not in stored]
     by_name = _by_name(infos, given)
+    _check_dims(infos, dims)
     sizes = dict(dims)
     for info in infos:
         if by_name.get(info.name) is not None:
             _fit(info, _shape_of(by_name[info.name]), sizes)
-    values = {info.name: _value(info, by_name.get(info.name), sizes) for info in infos}
-    _check_dims(infos, dims)
-    return values
+    return {info.name: _value(info, by_name.get(info.name), sizes) for info in infos}
 
 
 def _by_name(infos: Sequence[ValueInfoProto], given: Given) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Names:
     """Finds the place of each node, and remembers which class each module has."""
 
     classes: dict[str, str] = field(default_factory=dict)
-    prefix: tuple[str, ...] = ()
+    prefix: str = ""
     _seen: Counter[str] = field(default_factory=Counter)
 
     def of(self, node: NodeProto) -> Place:
@@ -49,9 +49,9 @@ class Names:
         place = self._from_metadata(node) or self._from_path(node) or self._from_name(node)
         if not self.prefix:
             return place
-        joint = "/".join(self.prefix)
-        path = (*_slashed(joint), *(f"{joint}/{part}" for part in place.path))
-        return Place("/".join(filter(None, (joint, place.name))), place.type, place.call, path)
+        path = (*_slashed(self.prefix), *(f"{self.prefix}/{part}" for part in place.path))
+        name = f"{self.prefix}/{place.name}" if place.name else self.prefix
+        return Place(name, place.type, place.call, path)
 
     def _from_metadata(self, node: NodeProto) -> Place | None:
         found = {p.key: p.value for p in node.metadata_props if p.key in (_SCOPES, _CLASSES)}

@@ -30,7 +30,9 @@ def plain(walk: "Walk", call: NodeCall, domain: str) -> list[Value]:
     operator = walk.known(call.op)
     inferred = infer(call, domain)
     shapes, reason = _shapes(call, operator, inferred)
-    arrays = _trusted(evaluate(call, domain, shapes), shapes)
+    arrays = evaluate(call, domain, shapes)
+    if operator is None or not operator.bound:
+        arrays = _trusted(arrays, shapes)
     fixed = call.op in _SIZES or (all(v.constant for v in call.tensors) and call.op not in _RANDOM)
     weights = carried(call.op, call.inputs) if fixed and call.op not in _SIZES else ()
     outputs = []

@@ -47,9 +47,31 @@ class Program:
         """
         if not model.HasField("graph") or not (model.graph.node or model.graph.output):
             raise ModelError("the ONNX model holds no graph")
+        _check_text(model)
         literals = any(t.data_type in FLOATS and prod(t.dims) > 1 for g in graphs(model) for t in g.initializer)
         functions = {(domain_of(f.domain), f.name, f.overload): f for f in model.functions}
         return cls(model, opsets_of(model.opset_import), functions, literals)
+
+
+def _check_text(model: onnx.ModelProto) -> None:
+    """Protobuf hands out bytes where what should be text is none.
+
+    Raises:
+        ModelError: a name is no text.
+    """
+    texts: list[object] = [o.domain for o in model.opset_import]
+    for p in (*model.metadata_props, *model.graph.metadata_props):
+        texts += [p.key, p.value]
+    for graph in graphs(model):
+        for named in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
+            texts.append(named.name)
+        for info in graph.value_info:
+            texts += [text for p in info.metadata_props for text in (p.key, p.value)]
+    for node in (*(n for g in graphs(model) for n in g.node), *(n for f in model.functions for n in f.node)):
+        texts += [node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)]
+        texts += [text for p in node.metadata_props for text in (p.key, p.value)]
+    if not all(isinstance(text, str) for text in texts):
+        raise ModelError("names in the graph are no text; the file is damaged")
 
 
 def graphs(model: onnx.ModelProto) -> Iterator[GraphProto]:

@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from profiler.formulas.movement import concat_shape
 from profiler.onnx_ops import OPERATORS, UnknownValueError
 from profiler.onnx_ops.call import NodeCall
-from profiler.onnx_ops.fields import moved
+from profiler.onnx_ops.movement import joined_shape
 from profiler.onnx_ops.movement_fields import concat
 from profiler.onnx_ops.value import Shape, Value
-from profiler.receptive.index_map import shifted
+from profiler.receptive.pick import sliced
 
 if TYPE_CHECKING:
     from profiler.onnx_graph.walk import Walk
@@ -100,7 +99,7 @@ def _split(call: NodeCall) -> Value:
         piece: Shape = (*shape[:axis], size, *shape[axis + 1 :])
         seen = x.field
         if seen is not None:
-            seen = seen.selected(axis, at) if squeeze else moved(seen.cut(axis), axis, shifted(at), size)
+            seen = seen.selected(axis, at) if squeeze else sliced(seen, axis, at, size)
         pieces.append(Value(piece[:axis] + piece[axis + 1 :] if squeeze else piece, x.dtype, None, seen, x.reached))
         at += size
     return _of(tuple(pieces), x.dtype)
@@ -128,7 +127,7 @@ def _concatenated(call: NodeCall) -> Value:
         axis %= len(shapes[0]) + 1
         shape: Shape = (*shapes[0][:axis], len(items), *shapes[0][axis:])
         return Value(shape, items[0].dtype, reached=any(i.reached for i in items))
-    out = Value(concat_shape(shapes, axis), items[0].dtype, reached=any(i.reached for i in items))
+    out = Value(joined_shape(shapes, axis), items[0].dtype, reached=any(i.reached for i in items))
     whole = NodeCall(call.node, "Concat", call.opset, items, (out,))
     out.field = concat(whole)[0]
     return out

@@ -41,6 +41,7 @@ class Walk:
         notes: what must be known of the figures, in sentences.
         aside: parameters of branches and bodies that were not counted.
         folded: MACs on constants alone.
+        depth: graphs and functions around the node.
     """
 
     program: Program
@@ -53,6 +54,7 @@ class Walk:
     notes: list[str] = field(default_factory=list)
     aside: dict[str, Weight] = field(default_factory=dict)
     folded: int = 0
+    depth: int = 0
 
     def body(self, nodes: Sequence[NodeProto], outputs: Sequence[str], scope: Scope) -> list[Value]:
         """Run the nodes of a graph or function; the values of `outputs`, each held once for the caller."""
@@ -118,14 +120,16 @@ class Walk:
     def inside(self, node: NodeProto, part: str = "") -> Iterator[None]:
         """Names of the nodes inside another one begin with its own."""
         name = self.names.of(node).name or node.op_type
-        if len(self.names.prefix) >= MOST_NESTED:
+        if self.depth >= MOST_NESTED:
             raise ModelError("graphs and functions are nested too deeply; does a function call itself?")
         before = self.names.prefix
-        self.names.prefix = (name, part) if part else (name,)
+        self.names.prefix = f"{name}/{part}" if part else name
+        self.depth += 1
         try:
             yield
         finally:
             self.names.prefix = before
+            self.depth -= 1
 
     def report(
         self,

@@ -14,6 +14,7 @@ from profiler.onnx_ops import (
     convolution,
     dense,
     elementwise,
+    fourier,
     movement,
     normalization,
     pooling,
@@ -27,7 +28,7 @@ from profiler.onnx_ops.call import NodeCall, Operator, UncountedError, UnknownVa
 from profiler.onnx_ops.uncounted import CONTROL, EXPANDED, UNCOUNTED
 
 FAMILIES = (
-    *(convolution, pooling, dense, attention, recurrent, normalization, elementwise, reduction, resampling),
+    *(convolution, pooling, dense, attention, recurrent, normalization, elementwise, reduction, resampling, fourier),
     *(movement, sequence, quantized, contrib, blocked),
 )
 

@@ -11,7 +11,7 @@ from profiler.onnx_ops.call import Cost, Fields, NodeCall, Operator
 from profiler.onnx_ops.fields import unary, unknown
 from profiler.onnx_ops.normalization import same
 from profiler.onnx_ops.value import FLOATS, Shape
-from profiler.receptive.field import TensorField, Views
+from profiler.receptive.field import TensorField
 from profiler.receptive.merge import merged
 from profiler.receptive.reshape import expanded_to
 
@@ -168,8 +168,7 @@ def _field(call: NodeCall) -> Fields:
     own = query.reduced([rank - 1], keep=True)
     joined = merged([own, *sides], call.out)
     if joined.layout[:-1] == own.layout[:-1]:
-        near = merged([own], call.out).local
-        joined = TensorField(joined.layout, Views(joined.true, near, joined.extent), joined.uneven)
+        joined = joined.with_local(merged([own], call.out).local)
     return [joined, *rest]
 
 

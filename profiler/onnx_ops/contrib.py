@@ -10,7 +10,6 @@ from onnx import TensorProto
 
 from profiler.formulas.activation import COST_PER_ELEMENT, softmax_flops
 from profiler.formulas.dense import broadcast_shape, linear_macs
-from profiler.formulas.movement import concat_shape
 from profiler.formulas.normalization import rms_norm_flops, statistics_norm_flops
 from profiler.formulas.quantization import dynamic_quantize_flops
 from profiler.onnx_ops.attention import first_float
@@ -19,6 +18,7 @@ from profiler.onnx_ops.convolution import QUANTIZED, conv_cost, conv_field, conv
 from profiler.onnx_ops.dense import Factors, gemm, linear_field, product
 from profiler.onnx_ops.elementwise import activation
 from profiler.onnx_ops.fields import pointwise, unary, unknown
+from profiler.onnx_ops.movement import joined_shape
 from profiler.onnx_ops.normalization import same
 from profiler.onnx_ops.quantized import DEQUANTIZE, QUANTIZE
 from profiler.onnx_ops.recurrent import TABLE as RECURRENT
@@ -154,7 +154,7 @@ def _quantized_binary(key: str) -> Operator:
 
 
 def _quantized_concat(call: NodeCall) -> Sequence[Shape]:
-    return [concat_shape([call.shape(n) for n in range(2, len(call.inputs), 3)], int(call.attr("axis", 1)))]
+    return [joined_shape([call.shape(n) for n in range(2, len(call.inputs), 3)], int(call.attr("axis", 1)))]
 
 
 def _dynamic_product(plain: Operator) -> Operator:

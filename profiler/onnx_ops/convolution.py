@@ -10,7 +10,7 @@ from profiler.errors import ModelError
 from profiler.formulas.auto_pad import Pads, conv_transpose_padding, same_size_padding
 from profiler.formulas.convolution import conv_macs, conv_output_size, conv_transpose_output_size
 from profiler.onnx_ops.call import Cost, NodeCall, Operator
-from profiler.onnx_ops.fields import Rule, unary, windows
+from profiler.onnx_ops.fields import Rule, looked_up, unary
 from profiler.onnx_ops.value import Shape
 from profiler.receptive.field import TensorField
 from profiler.receptive.index_map import spread, window
@@ -39,8 +39,15 @@ class Geometry:
 
 
 def per_axis(call: NodeCall, name: str, axes: int, default: int = 1) -> tuple[int, ...]:
-    """An attribute with one number per spatial axis."""
-    return tuple(call.attr(name) or (default,) * axes)
+    """An attribute with one number per spatial axis.
+
+    Raises:
+        ModelError: a number is too small, or there are too few or too many.
+    """
+    numbers = tuple(call.attr(name) or (default,) * axes)
+    if len(numbers) != axes or any(n < default for n in numbers):
+        raise ModelError(f"its {name} {numbers} are no {axes} numbers from {default} on")
+    return numbers
 
 
 def explicit_pads(call: NodeCall, axes: int) -> tuple[Pads, ...]:
@@ -66,6 +73,8 @@ def geometry(call: NodeCall, slots: Slots = Slots()) -> Geometry:
     axes = len(w) - 2
     if len(x) != len(w) or axes < 1:
         raise ModelError(f"an input of {len(x)} axes and weights of {len(w)} axes are no convolution")
+    if tuple(call.attr("kernel_shape") or w[2:]) != w[2:]:
+        raise ModelError(f"its kernel_shape {call.attr('kernel_shape')} is not that of its weights, {w[2:]}")
     stride, dilation = per_axis(call, "strides", axes), per_axis(call, "dilations", axes)
     pads = window_pads(call, x[2:], w[2:], stride, dilation)
     return Geometry(
@@ -152,7 +161,7 @@ def mixed_channels(field: TensorField, channels: int, groups: int) -> TensorFiel
     uneven = bool(field.uneven & field.uids([1]))
     shape = field.shape
     mixed = expanded_to(field.reduced([1], keep=True), (shape[0], channels, *shape[2:]))
-    return mixed.with_layout(mixed.layout, mixed.uneven | mixed.uids([1])) if uneven and groups > 1 else mixed
+    return mixed.with_uneven(mixed.uids([1])) if uneven and groups > 1 else mixed
 
 
 def conv_field(slots: Slots = Slots()) -> Rule:
@@ -162,7 +171,7 @@ def conv_field(slots: Slots = Slots()) -> Rule:
         g = geometry(call, slots)
         per = zip(g.kernel, g.stride, g.pads, g.dilation, strict=True)
         maps = [window(k, s, p[0], d) for k, s, p, d in per]
-        return windows(mixed_channels(field, call.out[1], g.groups), maps, call.out[2:])
+        return mixed_channels(field, call.out[1], g.groups).slid(2, maps, call.out[2:])
 
     return unary(rule, slots.x)
 
@@ -171,7 +180,7 @@ def _transposed_field(call: NodeCall, field: TensorField) -> TensorField:
     g = transposed_geometry(call)
     per = zip(g.kernel, g.stride, g.pads, g.dilation, strict=True)
     maps = [spread(k, s, p[0], d) for k, s, p, d in per]
-    return windows(mixed_channels(field, call.out[1], g.groups), maps, call.out[2:])
+    return mixed_channels(field, call.out[1], g.groups).slid(2, maps, call.out[2:])
 
 
 QUANTIZED = Slots(x=0, w=3, bias=8)
@@ -208,5 +217,5 @@ TABLE = {
         dtype=_int32,
         integers=True,
     ),
-    "DeformConv": Operator("deformable convolution", "Convolution", _deformable_cost, conv_shape),
+    "DeformConv": Operator("deformable convolution", "Convolution", _deformable_cost, conv_shape, looked_up),
 }

@@ -6,7 +6,7 @@ from math import prod
 from profiler.formulas.activation import COST_PER_ELEMENT
 from profiler.formulas.dense import broadcast_shape
 from profiler.onnx_ops.call import Cost, NodeCall, Operator
-from profiler.onnx_ops.fields import backwards, moved, pointwise, unary
+from profiler.onnx_ops.fields import backwards, pointwise, unary
 from profiler.onnx_ops.normalization import same
 from profiler.onnx_ops.value import Shape
 from profiler.receptive.field import TensorField
@@ -81,7 +81,7 @@ def _running_field(call: NodeCall, field: TensorField) -> TensorField:
     turned = bool(call.attr("reverse", 0))
     seen = (backwards(field, axis) if turned else field).running(axis, both_ways=False)
     if call.attr("exclusive", 0):
-        seen = moved(seen, axis, shifted(-1), seen.shape[axis])
+        seen = seen.moved(axis, shifted(-1), seen.shape[axis])
     return backwards(seen, axis) if turned else seen
 
 

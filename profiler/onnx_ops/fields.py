@@ -1,11 +1,12 @@
 """The shapes that most receptive-field rules of ONNX operators have."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from profiler.onnx_ops.call import Fields, NodeCall
 from profiler.receptive.field import TensorField
-from profiler.receptive.index_map import IndexMap, shifted
-from profiler.receptive.merge import fused, merged
+from profiler.receptive.index_map import shifted
+from profiler.receptive.merge import merged
+from profiler.receptive.view import DEPENDENT
 
 Rule = Callable[[NodeCall], Fields]
 
@@ -31,8 +32,9 @@ def unary(rule: Callable[[NodeCall, TensorField], TensorField], position: int = 
 def unknown(call: NodeCall) -> Fields:
     """Only the sizes are known of the outputs."""
     found = call.fields()
+    why = f"no rule for {call.op}"
     return [
-        TensorField.unknown(out.shape, found[0].extent) if found and out.shape is not None else None
+        TensorField.unknown(out.shape, found[0].extent, why=why) if found and out.shape is not None else None
         for out in call.outputs
     ]
 
@@ -42,20 +44,14 @@ def nothing(call: NodeCall) -> Fields:
     return [None] * len(call.outputs)
 
 
-def windows(field: TensorField, maps: Sequence[IndexMap], outputs: Sequence[int], first: int = 2) -> TensorField:
-    """Windows moving along neighbouring axes."""
-    for axis in range(first, first + len(maps)):
-        if not maps[axis - first].same:
-            field = fused(field, axis)
-    return field.slid(first, maps, outputs)
-
-
-def moved(field: TensorField, axis: int, index_map: IndexMap, outputs: int) -> TensorField:
-    """A window moving along one axis, whatever that axis is made of."""
-    return windows(field, (index_map,), (outputs,), axis)
-
-
 def backwards(field: TensorField, axis: int) -> TensorField:
     """The other end of an axis first."""
     size = field.shape[axis]
-    return moved(field, axis, shifted(size - 1, step=-1), size)
+    return field.moved(axis, shifted(size - 1, step=-1), size)
+
+
+def looked_up(call: NodeCall) -> Fields:
+    """Lookups and writes at places that data decide."""
+    why = "data decide which places are read or written"
+    shapes = [out.shape or () for out in call.outputs]
+    return [merged([f.like(shape, DEPENDENT, why) for f in call.fields()], shape) for shape in shapes]

@@ -10,7 +10,7 @@ from profiler.formulas.dense import broadcast_shape
 from profiler.formulas.movement import concat_shape, permute_shape, reshape_shape, slice_length
 from profiler.onnx_ops import movement_fields as fields
 from profiler.onnx_ops.call import NodeCall, Operator
-from profiler.onnx_ops.fields import Rule, nothing, pointwise, unary
+from profiler.onnx_ops.fields import Rule, looked_up, nothing, pointwise, unary
 from profiler.onnx_ops.normalization import same
 from profiler.onnx_ops.value import Shape
 
@@ -54,18 +54,21 @@ def _unsqueeze(call: NodeCall) -> Sequence[Shape]:
     return [tuple(1 if axis in new else next(rest) for axis in range(rank))]
 
 
+def joined_shape(shapes: Sequence[Shape], axis: int) -> Shape:
+    """Tensors one after the other.
+
+    Raises:
+        ModelError: they do not fit.
+    """
+    out = concat_shape(shapes, axis)
+    if out is None:
+        raise ModelError(f"sizes {', '.join(map(str, shapes))} do not join along axis {axis}")
+    return out
+
+
 def _concat(call: NodeCall) -> Sequence[Shape]:
     shapes = [call.shape(n) for n in range(len(call.inputs))]
-    axis = int(call.attr("axis", 1)) % max(len(shapes[0]), 1)
-    rest = {s[:axis] + s[axis + 1 :] for s in shapes}
-    if len(rest) > 1:
-        raise ModelError(f"sizes {', '.join(map(str, shapes))} do not join along axis {axis}")
-    return [concat_shape(shapes, axis) if all(n for s in shapes for n in s) else _joined(shapes, axis)]
-
-
-def _joined(shapes: Sequence[Shape], axis: int) -> Shape:
-    """Concatenation where some tensors are empty: unlike torch's, ONNX' rule has no exception for them."""
-    return (*shapes[0][:axis], sum(s[axis] for s in shapes), *shapes[0][axis + 1 :])
+    return [joined_shape(shapes, int(call.attr("axis", 1)))]
 
 
 def _slice(call: NodeCall) -> Sequence[Shape]:
@@ -201,24 +204,24 @@ TABLE = {
     "Pad": _move("pad", _pad, unary(fields.pad)),
     "Split": _move("split", _split, fields.split),
     "Gather": _move("lookup", _gather, fields.gather),
-    "GatherElements": _move("lookup", lambda call: [call.shape(1)]),
-    "GatherND": _move("lookup", _gather_nd),
-    "Scatter": _move("movement", same),
-    "ScatterElements": _move("movement", same),
-    "ScatterND": _move("movement", same),
-    "TensorScatter": _move("movement", same),
-    "ReverseSequence": _move("movement", same),
+    "GatherElements": _move("lookup", lambda call: [call.shape(1)], looked_up),
+    "GatherND": _move("lookup", _gather_nd, looked_up),
+    "Scatter": _move("movement", same, looked_up),
+    "ScatterElements": _move("movement", same, looked_up),
+    "ScatterND": _move("movement", same, looked_up),
+    "TensorScatter": _move("movement", same, looked_up),
+    "ReverseSequence": _move("movement", same, looked_up),
     "Expand": _move("expand", _expand, unary(fields.expand)),
     "Tile": _move("expand", _tile, fields.tile),
     "DepthToSpace": _move("pixel shuffle", _depth_to_space, unary(fields.depth_to_space)),
     "SpaceToDepth": _move("pixel unshuffle", _space_to_depth, unary(fields.space_to_depth)),
     "Col2Im": _move("movement", _col2im),
     "OneHot": _move("lookup", _one_hot, fields.one_hot),
-    "TopK": _move("sort", _top_k),
-    "NonZero": _move("search", _non_zero, bound=True),
-    "Unique": _move("search", _unique, bound=True),
-    "Compress": _move("search", _compress, bound=True),
-    "NonMaxSuppression": _move("search", _non_max_suppression, bound=True),
+    "TopK": _move("sort", _top_k, fields.sorted_along),
+    "NonZero": _move("search", _non_zero, looked_up, bound=True),
+    "Unique": _move("search", _unique, looked_up, bound=True),
+    "Compress": _move("search", _compress, looked_up, bound=True),
+    "NonMaxSuppression": _move("search", _non_max_suppression, looked_up, bound=True),
     "Shape": _move("size", None, nothing),
     "Size": _move("size", lambda _: [()], nothing),
     "Constant": _move("constant", None, nothing),

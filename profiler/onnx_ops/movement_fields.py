@@ -1,19 +1,20 @@
 """Receptive fields behind operators that move data."""
 
 from collections.abc import Iterator
-from functools import lru_cache
+from math import prod
 
 import numpy as np
 
 from profiler.onnx_ops.call import Fields, NodeCall
-from profiler.onnx_ops.fields import moved, unknown
+from profiler.onnx_ops.fields import unknown
 from profiler.receptive.field import TensorField
-from profiler.receptive.index_map import Border, IndexMap, shifted
-from profiler.receptive.merge import concatenated
+from profiler.receptive.index_map import Border, shifted
+from profiler.receptive.merge import concatenated, merged
+from profiler.receptive.pick import anywhere, sliced, taken
 from profiler.receptive.reshape import expanded_to, reshaped
+from profiler.receptive.view import DEPENDENT
 
 MOST_REPEATS = 64
-MOST_TAPS = 1 << 16
 
 
 def reshape(call: NodeCall, field: TensorField) -> TensorField:
@@ -76,7 +77,7 @@ def slice_(call: NodeCall, field: TensorField) -> TensorField:
     """A window of one tap that starts later and may skip."""
     for axis, start, _, step in slices(call):
         if call.out[axis] != field.shape[axis] or step != 1:
-            field = moved(field.cut(axis), axis, shifted(start, step=step), call.out[axis])
+            field = sliced(field, axis, start, call.out[axis], step)
     return field
 
 
@@ -98,7 +99,7 @@ def pad(call: NodeCall, field: TensorField) -> TensorField:
     border = _BORDERS[call.attr("mode", "constant")]
     for axis, before, after in paddings(call):
         if before or after:
-            field = moved(field, axis, shifted(-before, border), call.out[axis])
+            field = field.moved(axis, shifted(-before, border), call.out[axis])
     return field
 
 
@@ -123,43 +124,40 @@ def split(call: NodeCall) -> Fields:
     pieces: list[TensorField | None] = []
     at = 0
     for size in piece_sizes(call):
-        pieces.append(moved(field.cut(axis), axis, shifted(at), size))
+        pieces.append(sliced(field, axis, at, size))
         at += size
     return pieces
 
 
 def gather(call: NodeCall) -> Fields:
-    """An embedding keeps the positions of its indices; a lookup at known places takes those places."""
+    """An embedding keeps the positions of its indices; a lookup at known places takes those, any other may take all."""
     table, index = call.input(0), call.input(1)
     axis = int(call.attr("axis", 0)) % max(len(table.shape or ()), 1)
-    if table.field is None and index.field is not None:
+    own = None
+    if index.field is not None:
         size = len(call.out) - axis - len(index.field.layout)
-        own = reshaped(index.field, (*(1,) * axis, *index.field.shape, *(1,) * size))
-        return [expanded_to(own, call.out)]
-    if table.field is None or index.field is not None or index.array is None:
-        return unknown(call)
-    places = index.array % table.field.shape[axis]
-    if places.ndim == 0:
-        return [table.field.selected(axis, int(places))]
-    if places.size > MOST_TAPS:
-        return unknown(call)
-    flat = _taken(table.field, axis, places.reshape(-1))
-    return [flat if places.ndim == 1 else reshaped(flat, call.out)]
-
-
-@lru_cache(maxsize=256)
-def _listed(places: tuple[int, ...]) -> IndexMap:
-    return IndexMap(max(len(places), 1), 0, tuple((p,) for p in places) or ((),))
-
-
-def _taken(field: TensorField, axis: int, places: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]") -> TensorField:
-    """Known positions of an axis, in any order."""
-    steps = np.diff(places)
-    if len(places) and (len(steps) == 0 or (steps == steps[0]).all()):
-        window = shifted(int(places[0]), step=int(steps[0]) if len(steps) else 1)
+        own = expanded_to(reshaped(index.field, (*(1,) * axis, *index.field.shape, *(1,) * size)), call.out)
+    if table.field is None:
+        return [own]
+    places = None if index.array is None else np.asarray(index.array % max(table.field.shape[axis], 1))
+    if places is None:
+        length = prod(call.shape(1))
+        found = reshaped(anywhere(table.field, axis, length, DEPENDENT, "data decide which places are read"), call.out)
+    elif places.ndim == 0:
+        found = table.field.selected(axis, int(places))
     else:
-        window = _listed(tuple(int(p) for p in places))
-    return moved(field.cut(axis), axis, window, len(places))
+        found = reshaped(taken(table.field, axis, places), call.out)
+    return [found if own is None else merged([found, own], call.out)]
+
+
+def sorted_along(call: NodeCall) -> Fields:
+    """Any place along the axis may come to any other."""
+    field = call.input(0).field
+    if field is None:
+        return unknown(call)
+    axis = int(call.attr("axis", -1)) % len(field.layout)
+    seen = anywhere(field, axis, call.out[axis], DEPENDENT, "data decide the order")
+    return [seen] * len(call.outputs)
 
 
 def tile(call: NodeCall) -> Fields:

@@ -4,8 +4,13 @@ from collections.abc import Callable, Sequence
 from math import prod
 
 from profiler.formulas.activation import log_softmax_flops, reduction_flops, softmax_flops
-from profiler.formulas.lp_norm import local_response_flops, lp_norm_flops
-from profiler.formulas.normalization import batch_norm_flops, rms_norm_flops, statistics_norm_flops
+from profiler.formulas.normalization import (
+    batch_norm_flops,
+    local_response_flops,
+    rms_norm_flops,
+    statistics_norm_flops,
+)
+from profiler.formulas.statistics import vector_norm_flops
 from profiler.onnx_ops.call import Cost, NodeCall, Operator
 from profiler.onnx_ops.fields import Rule, unary
 from profiler.onnx_ops.value import Shape
@@ -111,8 +116,8 @@ def _lp_cost(call: NodeCall) -> Cost:
     """The norm along the axis, and one division an element."""
     x = call.shape()
     elements = prod(x)
-    groups = elements // max(x[_axis(call)], 1)
-    return 0, lp_norm_flops(groups, elements, int(call.attr("p", 2))) + elements
+    length = max(x[_axis(call)], 1)
+    return 0, vector_norm_flops(elements // length, length, int(call.attr("p", 2))) + elements
 
 
 def softmax(op: str, flops: Callable[[int, int], int]) -> Operator:

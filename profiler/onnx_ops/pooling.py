@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from math import prod
 
 from profiler.formulas.auto_pad import Pads, padded_pool_size
-from profiler.formulas.lp_norm import lp_norm_flops
 from profiler.formulas.pooling import adaptive_average_pool_flops, adaptive_max_pool_flops, average_pool_flops
 from profiler.formulas.pooling import max_pool_flops as max_flops
 from profiler.formulas.resampling import FLOPS_PER_ELEMENT
+from profiler.formulas.statistics import vector_norm_flops
 from profiler.onnx_ops.call import Cost, NodeCall, Operator, UncountedError
 from profiler.onnx_ops.convolution import fitting, per_axis, window_pads
-from profiler.onnx_ops.fields import unary, windows
+from profiler.onnx_ops.fields import looked_up, unary
 from profiler.onnx_ops.value import Shape
 from profiler.receptive.field import TensorField
 from profiler.receptive.index_map import window
@@ -60,7 +60,7 @@ def _field(channels_last: Callable[[NodeCall], bool]) -> Callable[[NodeCall], Se
         w = _window(call, channels_last=channels_last(call))
         per = zip(w.kernel, w.stride, w.pads, w.dilation, strict=True)
         maps = [window(k, s, p[0], d) for k, s, p, d in per]
-        return windows(field, maps, call.out[w.first : w.first + len(maps)], w.first)
+        return field.slid(w.first, maps, call.out[w.first : w.first + len(maps)])
 
     def apply(call: NodeCall) -> Sequence[TensorField | None]:
         return [unary(rule)(call)[0]] * len(call.outputs)
@@ -88,7 +88,7 @@ def _pool(
 
 def _lp_cost(call: NodeCall) -> Cost:
     size = prod(call.attr("kernel_shape"))
-    return 0, lp_norm_flops(call.out_elements, call.out_elements * size, int(call.attr("p", 2)))
+    return 0, vector_norm_flops(call.out_elements, size, int(call.attr("p", 2)))
 
 
 def _global_shape(call: NodeCall) -> Sequence[Shape]:
@@ -113,7 +113,8 @@ def _global_field(call: NodeCall, field: TensorField) -> TensorField:
 
 
 def _global_lp_cost(call: NodeCall) -> Cost:
-    return 0, lp_norm_flops(call.out_elements, call.input(0).elements, int(call.attr("p", 2)))
+    size = call.input(0).elements // max(call.out_elements, 1)
+    return 0, vector_norm_flops(call.out_elements, size, int(call.attr("p", 2)))
 
 
 def _unpool_shape(call: NodeCall) -> Sequence[Shape]:
@@ -140,8 +141,8 @@ TABLE = {
     "GlobalAveragePool": _global("adaptive average pool", adaptive_average_pool_flops),
     "GlobalMaxPool": _global("adaptive max pool", adaptive_max_pool_flops),
     "GlobalLpPool": Operator("lp pool", "Pooling", _global_lp_cost, _global_shape, unary(_global_field)),
-    "MaxUnpool": Operator("unpool", "Data movement", None, _unpool_shape),
-    "RoiAlign": Operator("region pool", "Pooling", _roi_align_cost),
+    "MaxUnpool": Operator("unpool", "Data movement", None, _unpool_shape, looked_up),
+    "RoiAlign": Operator("region pool", "Pooling", _roi_align_cost, field=looked_up),
     "com.microsoft.NhwcMaxPool": _pool("max pool", max_flops, _always),
     "com.microsoft.QLinearAveragePool": _pool("average pool", average_pool_flops, _last),
     "com.microsoft.QLinearGlobalAveragePool": _global(

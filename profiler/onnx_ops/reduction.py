@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from profiler.formulas.activation import reduction_flops
-from profiler.formulas.lp_norm import lp_norm_flops
+from profiler.formulas.statistics import logsumexp_flops, vector_norm_flops
 from profiler.onnx_ops.call import Cost, NodeCall, Operator
 from profiler.onnx_ops.fields import unary
 from profiler.onnx_ops.value import Shape
@@ -27,7 +27,12 @@ Axes = Callable[[NodeCall], tuple[int, ...]]
 
 
 def reduction(
-    op: str, flops: Callable[[int, int], int], axes: Axes = reduced_axes, *, integers: bool = False
+    op: str,
+    flops: Callable[[int, int], int],
+    axes: Axes = reduced_axes,
+    *,
+    integers: bool = False,
+    formula: str = "Reductions",
 ) -> Operator:
     """A reduction whose cost follows from the number of results and of values."""
 
@@ -41,7 +46,7 @@ def reduction(
     def rule(call: NodeCall, field: TensorField) -> TensorField:
         return field.reduced(axes(call), keep=bool(call.attr("keepdims", 1)))
 
-    return Operator(op, "Reductions", cost, shapes, unary(rule), integers=integers)
+    return Operator(op, formula, cost, shapes, unary(rule), integers=integers)
 
 
 def _mean(outputs: int, inputs: int) -> int:
@@ -49,7 +54,11 @@ def _mean(outputs: int, inputs: int) -> int:
 
 
 def _l1(outputs: int, inputs: int) -> int:
-    return lp_norm_flops(outputs, inputs, 1)
+    return vector_norm_flops(outputs, inputs // max(outputs, 1), 1)
+
+
+def _l2(outputs: int, inputs: int) -> int:
+    return vector_norm_flops(outputs, inputs // max(outputs, 1))
 
 
 def _squares(outputs: int, inputs: int) -> int:
@@ -63,8 +72,7 @@ def _log_sum(outputs: int, inputs: int) -> int:
 
 
 def _log_sum_exp(outputs: int, inputs: int) -> int:
-    """Shifted by the maximum: maximum, subtraction, exponential, sum, logarithm, addition."""
-    return 2 * reduction_flops(outputs, inputs) + 2 * inputs + 2 * outputs
+    return logsumexp_flops(outputs, inputs // max(outputs, 1))
 
 
 MEAN = reduction("mean", _mean)
@@ -75,11 +83,11 @@ TABLE = {
     "ReduceMax": reduction("extreme", reduction_flops),
     "ReduceMin": reduction("extreme", reduction_flops),
     "ReduceProd": reduction("product", reduction_flops),
-    "ReduceL1": reduction("norm", _l1),
-    "ReduceL2": reduction("norm", lp_norm_flops),
+    "ReduceL1": reduction("norm", _l1, formula="Vector norms"),
+    "ReduceL2": reduction("norm", _l2, formula="Vector norms"),
     "ReduceSumSquare": reduction("sum of squares", _squares),
     "ReduceLogSum": reduction("log-sum", _log_sum),
-    "ReduceLogSumExp": reduction("log-sum-exp", _log_sum_exp),
+    "ReduceLogSumExp": reduction("log-sum-exp", _log_sum_exp, formula="Softmax"),
     "ArgMax": reduction("extreme", reduction_flops, _arg_axis),
     "ArgMin": reduction("extreme", reduction_flops, _arg_axis),
     "com.microsoft.QLinearReduceMean": reduction("mean", _mean, integers=True),

@@ -8,12 +8,12 @@ from math import ceil, floor
 import numpy as np
 
 from profiler.formulas.resampling import CUBIC_STEP, LINEAR_STEP
+from profiler.formulas.statistics import grid_sample_flops
 from profiler.onnx_ops.call import Cost, Fields, NodeCall, Operator, UncountedError, UnknownValueError
-from profiler.onnx_ops.fields import moved, unary, unknown
+from profiler.onnx_ops.fields import looked_up, unary, unknown
 from profiler.onnx_ops.value import Shape
 from profiler.receptive.field import TensorField
 from profiler.receptive.index_map import IndexMap
-from profiler.receptive.view import AxisView
 
 MOST_PHASES = 4096
 
@@ -145,9 +145,7 @@ def _field(call: NodeCall, field: TensorField) -> TensorField:
     for axis, (i, o, scale) in enumerate(zip(call.shape(), call.out, factors, strict=True)):
         if i != o or (scale or 1) != 1 or axis in _resized_axes(call):
             slope, offset = _affine(call, i, o, scale)
-            field = moved(field, axis, _index_map(slope, offset, _way(call), o), o)
-    if call.attr("antialias", 0):
-        field = field.with_views(AxisView.bounded)
+            field = field.moved(axis, _index_map(slope, offset, _way(call), o), o)
     return field
 
 
@@ -165,10 +163,9 @@ def _grid_shape(call: NodeCall) -> Sequence[Shape]:
 
 
 def _grid_cost(call: NodeCall) -> Cost:
-    """The interpolation of every output, and two operations for each coordinate that is turned into input elements."""
     mode = str(call.attr("mode", "linear")).removeprefix("bi")
     each = interpolation_flops(mode, len(call.shape()) - 2)
-    return 0, each * call.out_elements + 2 * call.input(1).elements
+    return 0, grid_sample_flops(call.input(1).elements, call.out_elements, each)
 
 
 RESIZE = Operator("interpolation", "Interpolation", _cost, _shape, _resize_field)
@@ -176,5 +173,5 @@ RESIZE = Operator("interpolation", "Interpolation", _cost, _shape, _resize_field
 TABLE = {
     "Resize": RESIZE,
     "Upsample": RESIZE,
-    "GridSample": Operator("grid sample", "Interpolation", _grid_cost, _grid_shape),
+    "GridSample": Operator("grid sample", "Sampling", _grid_cost, _grid_shape, looked_up),
 }

@@ -1,11 +1,8 @@
 """Operators that are not counted on purpose, each with its reason, and those that other operators stand for."""
 
 _TEXT = "works on text, not on numbers"
-_FFT = "the operations of a Fourier transform depend on the algorithm that the runtime picks"
 
 UNCOUNTED = {
-    "DFT": _FFT,
-    "STFT": _FFT,
     "Det": "the operations of a determinant depend on the factorisation that the runtime picks",
     "MaxRoiPool": "the regions, which are data, decide how many values each output compares",
     "ImageDecoder": "the compressed picture decides how much work it is",

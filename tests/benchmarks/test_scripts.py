@@ -60,7 +60,7 @@ def test_scale(tmp_path):
     assert macs[0] > 0
     assert macs[1] == 3 * macs[0]
     assert all(case["analyze_peak_bytes"] >= case["import_peak_bytes"] for case in record["cases"])
-    assert set(record["fits"]["prompt"]) == {"seconds_per_layer", "seconds_at_none", "r_squared"}
+    assert set(record["fits"]["prompt"]["clock"]) == {"seconds_per_layer", "seconds_at_none", "r_squared"}
     assert "prompt" in text
 
 
@@ -70,7 +70,7 @@ def test_memory(tmp_path):
     found = record["networks"]["plain/tiny"]
     assert record["beyond"] == []
     assert found["ours"] == found["real"] == (3 * 32 * 32 + 2 * 8 * 32 * 32) * 4  # input, convolution, its batch norm
-    assert found["allocator_differs_after"] == 0
+    assert found["allocator_differs_by"] == 0
     assert found["differences"] == []
     assert found["allocator_peak"] >= found["real"]
     assert "plain/tiny" in text

@@ -199,6 +199,8 @@ CASES = {
     "einsum by a vector": Case(einsum("ij,j->i"), [(4, 5), (5,)], 20, 20, 20),
     "einsum without a sum": Case(einsum("ij,ij->ij"), [(4, 8), (4, 8)], 0, 16, 0),
     "einsum that transposes": Case(einsum("ij->ji"), [(4, 5)], 0, 10, 0),
+    "einsum over an index 1 long": Case(einsum("bxd,byd->bxy"), [(2, 3, 1), (2, 4, 1)], 24, 24, 0),
+    "einsum that sums first": Case(einsum("bnd,bmd->"), [(2, 3, 4), (2, 5, 4)], 120, 120, 8),
     "einsum of three": Case(einsum("ij,jk,kl->il"), [(4, 5), (5, 6), (6, 7)], 288, 288, 288),
     "einsum with dots": Case(einsum("...d,de->...e"), [(2, 3, 4), (4, 5)], 120, 120, 120),
     # Norms, resampling, pools: fvcore 2.1, 2.2.9 to 2.2.11

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from profiler.analyzer import Subject
 from profiler.aten.call import tensors_of
 from profiler.crosscheck import receptive
+from profiler.crosscheck.probe import impulses
 from profiler.crosscheck.probe.propagation import Propagation, is_known, reach_of, start
 from profiler.crosscheck.receptive import verify_receptive_fields
 from profiler.receptive.field import TensorField
@@ -221,6 +222,35 @@ def test_the_probe_sees_what_autograd_sees(name):
     for (first, last), (true_first, true_last) in zip(probe, autograd, strict=True):
         assert first.tolist() == true_first.tolist()
         assert last.tolist() == true_last.tolist()
+
+
+KERNELS = {
+    "strided": lambda x: F.conv1d(x, torch.ones(1, 1, 9).double(), stride=3, padding=4),
+    "dilated": lambda x: F.conv1d(x, torch.ones(1, 1, 3).double(), dilation=8, padding=8),
+    "transposed": lambda x: F.conv_transpose1d(x, torch.ones(1, 1, 2).double(), stride=3),
+    "linear": lambda x: F.interpolate(x, scale_factor=0.4, mode="linear"),
+    "adaptive": lambda x: F.adaptive_avg_pool1d(x, 97),
+    "wide": lambda x: F.avg_pool1d(x, 120, 50),
+    "all": lambda x: x.mean(-1, keepdim=True),
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_long_axes_are_seen_as_short_ones_are(name, monkeypatch):
+    def read():
+        taps = impulses.seen_taps(KERNELS[name], (400,), 0)
+        return [sorted(row[valid].tolist()) for row, valid in zip(taps.inputs, taps.valid, strict=True)]
+
+    short = read()
+    monkeypatch.setattr(impulses, "LONG", 1)
+    assert read() == short
+
+
+def test_an_axis_too_long_for_its_windows_is_refused(monkeypatch):
+    monkeypatch.setattr(impulses, "LONG", 1)
+    monkeypatch.setattr(impulses, "TOO_LONG", 300)
+    with pytest.raises(ValueError, match="axis of 400"):
+        impulses.seen_taps(KERNELS["all"], (400,), 0)
 
 
 def verified(function, *args, **kwargs):
