@@ -146,4 +146,9 @@ def chosen(pattern: str) -> list[str]:
     names = [n for n in BUILDERS if re.search(pattern, n) and (pattern or n != "plain/tiny")]
     packages = {n.partition("/")[0] for n in names} - {"plain"}
     missing = {p for p in packages if find_spec(p) is None}
-    return [n for n in names if n.partition("/")[0] not in missing]
+    found = [n for n in names if n.partition("/")[0] not in missing]
+    if not found:
+        raise SystemExit(
+            f"no network matches {pattern!r}" + (f" without {', '.join(sorted(missing))}" if missing else "")
+        )
+    return found

@@ -198,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         torch.set_num_threads(options.threads)
     wanted = {OURS, *filter(None, options.tools.split(","))} if options.tools else {tool.name for tool in TOOLS}
     tools = [t for t in TOOLS if t.name in wanted and (not t.package or find_spec(t.package))]
-    networks: dict[str, Any] = {}
+    record: dict[str, Any] = {"rounds": options.rounds, "networks": {}}
     for name in chosen(options.only):
         found = compare(name, tools, options.rounds)
         cold = {
@@ -206,13 +206,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for tool in filter(None, options.cold.split(","))
             if tool in {t.name for t in tools}
         }
-        networks[name] = {"tools": found, "cold": cold}
+        record["networks"][name] = {"tools": found, "cold": cold}
         shown = ", ".join(f"{t} {1e3 * s:.1f}" for t, s in standing(found, tools, "median").items())
         print(f"{name}: {shown} ms", flush=True)
-    record = {"rounds": options.rounds, "networks": networks, "summary": summarize(networks, tools)}
-    path = write_results(
-        options.output, "speed", record, report(record, tools), [t.package for t in tools if t.package]
-    )
+        # Written after every network: the run is long, and what it has found so far is whole.
+        record["summary"] = summarize(record["networks"], tools)
+        packages = [t.package for t in tools if t.package]
+        path = write_results(options.output, "speed", record, report(record, tools), packages)
     print(sentences(record), f"\n{path}")
 
 

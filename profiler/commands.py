@@ -228,16 +228,13 @@ def _tensors(opened: OpenedModel, style: str, given: set[str], said: _Said) -> s
 
     useless = [name for name in RUNS if name in given]
     if useless:
-        raise UsageError(f"{' and '.join(useless)}: {opened.target} holds {_HOLDS[opened.kind]}. {_NEXT[opened.kind]}")
-    said.notes.append(f"{opened.target} holds {_HOLDS[opened.kind]}: no operations are counted. {_NEXT[opened.kind]}")
+        raise UsageError(f"{' and '.join(useless)}: {opened.target} {_NO_NETWORK}. {_NEXT}")
+    said.notes.append(f"{opened.target} {_NO_NETWORK}: no operations are counted. {_NEXT}")
     return weights_table(opened, style)
 
 
-_HOLDS = {"weights": "tensors without an architecture", "onnx": "an ONNX graph"}
-_NEXT = {
-    "weights": "Name the architecture as FILE.py:factory and pass this file as --weights.",
-    "onnx": "Its stored tensors are listed.",
-}
+_NO_NETWORK = "holds tensors without an architecture"
+_NEXT = "Name the architecture as FILE.py:factory and pass this file as --weights."
 
 
 def _checked(

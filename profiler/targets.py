@@ -69,7 +69,10 @@ def _of_onnx(opened: OpenedModel, request: Request) -> Found:
     args, kwargs = given_inputs(request)
     if args and kwargs:
         raise UsageError("--input: name all inputs of an ONNX graph, or none of them")
-    profile = analyze_onnx(opened.graph, kwargs or args, dims=request.dims)
+    # A size says nothing of values; integers from a file settle sizes and branches of the graph.
+    stored = read_arrays(request.arrays) if request.arrays else {}
+    by_name = {**{name: tuple(tensor.shape) for name, tensor in kwargs.items()}, **stored}
+    profile = analyze_onnx(opened.graph, by_name or [tuple(tensor.shape) for tensor in args], dims=request.dims)
     sizes = ", ".join("x".join(map(str, shape)) for shape in profile.inputs)
     return profile, list(profile.notes) if args or kwargs else [
         f"input {sizes} as the graph declares it",

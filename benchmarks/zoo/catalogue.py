@@ -77,10 +77,18 @@ def _torchvision(name: str) -> Call:
         options |= {} if name.startswith("lraspp") else {"aux_loss": True}
     if name in ("googlenet", "inception_v3"):
         options["init_weights"] = False
-    side = 224 if kind == "segmentation" else _SIDES.get(name) or weights.transforms().crop_size[0]
     with without_random_weights():
         model = builder(**options)
-    return model.eval(), (picture(1, 3, side, side),), {}
+    return model.eval(), _pictures(name, kind, weights), {}
+
+
+def _pictures(name: str, kind: str, weights: Any) -> tuple[torch.Tensor, ...]:  # noqa: ANN401  # a weights entry
+    if kind == "segmentation":
+        return (picture(1, 3, 224, 224),)
+    if kind == "optical_flow":
+        return (picture(1, 3, 128, 128), picture(1, 3, 128, 128))
+    side = _SIDES.get(name) or weights.transforms().crop_size[0]
+    return (picture(1, 3, 16, side, side) if kind == "video" else picture(1, 3, side, side),)
 
 
 def _timm(name: str) -> Call:
@@ -101,7 +109,7 @@ def entries() -> list[Entry]:
     rows = []
     for name in load("torchvision").list_models():
         kind = torchvision_builder(name)[1]
-        if kind in ("classification", "segmentation"):
+        if kind in ("classification", "segmentation", "video", "optical_flow"):
             rows.append(Entry(f"torchvision:{name}", kind, partial(_torchvision, name)))
     registry = load("timm").models
     for name in TIMM.read_text().split():

@@ -20,12 +20,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import tables
 import torch
+import zoo_tables
 from catalogue import Entry, entries
 from isolate import Row, isolated
-from zoos import RESULTS, load
+from zoos import PACKAGES, RESULTS, load, write_results
 
+NAME = "zoo_counts"
 PEERS = ("fvcore", "torch")
 WORST_ROWS = 5
 
@@ -141,13 +142,13 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--seconds", type=float, default=600, help="limit for one network")
     parser.add_argument("--memory", type=float, default=16, help="GiB of address space for one network")
-    parser.add_argument("--results", type=Path, default=RESULTS / "zoo_counts.json")
+    parser.add_argument("--output", type=Path, default=RESULTS, metavar="FOLDER")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    partial_run = options.failed or options.resume or options.only
     known: dict[str, Row] = {}
-    if partial_run and options.results.exists():
-        known = {row["name"]: row for row in json.loads(options.results.read_text())["networks"]}
+    earlier = options.output / f"{NAME}.json"
+    if (options.failed or options.resume or options.only) and earlier.exists():
+        known = {row["name"]: row for row in json.loads(earlier.read_text())["networks"]}
     todo = chosen(options, known)
     warm_up()
     for entry in todo:
@@ -155,9 +156,11 @@ def main() -> int:
         row = {"name": entry.name, "family": entry.family, **row}
         known[entry.name] = row
         print(brief(row), flush=True)
-        tables.write_counts(options.results, list(known.values()))
-    summary = tables.summarize(list(known.values()))
-    print("\n" + "\n".join(tables.summary_lines(summary)))
+        rows = list(known.values())
+        record = {"summary": zoo_tables.summarize(rows), "networks": rows}
+        write_results(options.output, NAME, record, zoo_tables.page(rows), PACKAGES)
+    summary = zoo_tables.summarize(list(known.values()))
+    print("\n" + "\n".join(zoo_tables.summary_lines(summary)))
     return 0 if summary["ours_failed"] == summary["unexplained"] == summary["parameters_differ"] == 0 else 1
 
 

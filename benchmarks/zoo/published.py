@@ -22,12 +22,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import tables
 import torch
+import zoo_tables
 from catalogue import picture, without_random_weights
 from isolate import Row, isolated
 from torch import nn
-from zoos import RESULTS, load, torchvision_builder
+from zoos import PACKAGES, RESULTS, load, torchvision_builder, write_results
 
 KINDS = ("classification", "segmentation", "video", "detection")
 FRAMES = 16
@@ -168,19 +168,18 @@ def _at_their_numbers(profile: Any, model: nn.Module, published: float) -> str: 
     return ""
 
 
-def lines(rows: list[Row]) -> list[str]:
-    """The Markdown page."""
+def page(rows: list[Row]) -> str:
+    """The results as Markdown."""
     required = [row for row in rows if row["kind"] != "detection"]
     equal = sum(row.get("equal", False) for row in required)
-    text = ["# Torchvision's published counts", ""]
-    text += [f"{equal} of {len(required)} weights entries for classification, segmentation and video are equal:"]
+    text = [f"{equal} of {len(required)} weights entries for classification, segmentation and video are equal:"]
     text += ["GMACs to three decimals and parameters exactly."]
     head = ["weights entry", "input", "published GMACs", "ours", "published parameters", "ours", ""]
     for kind in KINDS:
         part = [row for row in rows if row["kind"] == kind]
         if part:
-            text += ["", f"## {kind.capitalize()}", "", *tables.table(head, map(_cells, part))]
-    return text
+            text += ["", f"## {kind.capitalize()}", "", *zoo_tables.table(head, map(_cells, part))]
+    return "\n".join(text)
 
 
 def _cells(row: Row) -> list[str]:
@@ -197,7 +196,7 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="PATTERN")
-    parser.add_argument("--results", type=Path, default=RESULTS / "torchvision_published.json")
+    parser.add_argument("--output", type=Path, default=RESULTS, metavar="FOLDER")
     parser.add_argument("--seconds", type=float, default=600, help="limit for one network")
     parser.add_argument("--memory", type=float, default=16, help="GiB of address space for one network")
     options = parser.parse_args()
@@ -211,7 +210,7 @@ def main() -> int:
         rows.append({"name": entry.name, "kind": entry.kind, "input": entry.input, **found, "gmacs": entry.gmacs})
         rows[-1]["params"] = entry.params
         print(" | ".join(_cells(rows[-1])), flush=True)
-    tables.write(options.results, tables.described({"entries": rows}), lines(rows))
+    write_results(options.output, "torchvision_published", {"entries": rows}, page(rows), PACKAGES)
     return 0 if all(row.get("equal") for row in rows if row["kind"] != "detection") else 1
 
 

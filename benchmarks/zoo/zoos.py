@@ -11,10 +11,15 @@ from typing import Any
 import torch
 from torch import nn
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "benchmarks" / "results"
-if str(ROOT) not in sys.path:  # run as a script, from anywhere, without an installation
-    sys.path.insert(0, str(ROOT))
+BENCHMARKS = Path(__file__).resolve().parents[1]
+if str(BENCHMARKS) not in sys.path:
+    sys.path.insert(0, str(BENCHMARKS))
+from _common import RESULTS, write_results  # noqa: E402  # found by the line above
+
+PACKAGES = ("torchvision", "timm", "transformers")
+
+
+__all__ = ["PACKAGES", "RESULTS", "load", "torchvision_builder", "write_results"]
 
 
 def load(package: str) -> Any:  # noqa: ANN401  # a module

@@ -7,22 +7,21 @@ another axis; elements that the field calls uneven (channels that were concatena
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from profiler.analyzer import Subject
-from profiler.crosscheck.probe.propagation import Propagation, Reach, is_known, reach_of, start
+from profiler.crosscheck.probe.propagation import Propagation, Reach
 from profiler.receptive.field import TensorField
 from profiler.receptive.summary import summarize
 from profiler.receptive.view import AxisView
 from profiler.step import Step
 from profiler.walk import field_of, walk
-
-_LOST = "_netgauge_lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,70 +77,66 @@ def verify_receptive_fields(subject: Subject) -> list[FieldCheck]:
     return verifier.checks
 
 
-@dataclass(slots=True)
 class _Verifier:
     """The walk's visitor: carries the numbers on, then compares."""
 
-    checks: list[FieldCheck] = field(default_factory=list)
-    propagation: Propagation | None = None
-
-    def __call__(self, step: Step) -> None:
-        for tensor in step.call.tensors:
-            if not is_known(tensor) and field_of(tensor) is not None:
-                self._follow(tensor)
-        if self.propagation is not None:
-            self.propagation.step(step.call)
-            check = _checked(step)
-            if check is not None:
-                self.checks.append(check)
+    def __init__(self) -> None:
+        self.checks: list[FieldCheck] = []
+        self.restart("")
 
     def restart(self, _reason: str) -> None:
-        """The walk begins anew."""
+        """The walk begins, or begins anew."""
         self.checks.clear()
+        self._propagation = Propagation()
+        self._lost = WeakTensorKeyDictionary()
 
-    def _follow(self, tensor: torch.Tensor) -> None:
-        """An input comes into use: no operator has given it, and it has a field."""
-        claimed = field_of(tensor)
-        assert claimed is not None  # noqa: S101  # for the type checker
-        start(tensor, [(n, claimed.axis_of(v)) for n, v in zip(claimed.extent, claimed.true, strict=True)])
-        if self.propagation is None:
-            self.propagation = Propagation(len(claimed.extent))
+    def __call__(self, step: Step) -> None:
+        propagation = self._propagation
+        for tensor in step.call.tensors:
+            claimed = field_of(tensor)
+            # An input comes into use: it has a field, and no operator has given it.
+            if claimed is not None and not propagation.knows(tensor):
+                axes = [claimed.axis_of(view) for view in claimed.true]
+                propagation.start(tensor, list(zip(claimed.extent, axes, strict=True)))
+        propagation.step(step.call)
+        check = self._checked(step)
+        if check is not None:
+            self.checks.append(check)
 
+    def _checked(self, step: Step) -> FieldCheck | None:
+        """The check of a step's outputs; None where there is nothing to say."""
+        free = step.operator is not None and step.operator.free and not step.parameters
+        reaches = [self._propagation.reach_of(out) for out in step.call.outputs]
+        results = [_compared(f, reach) for f, reach in zip(step.fields, reaches, strict=True)]
+        first, claimed = results[0], step.fields[0]
+        reported = summarize(claimed)
+        settled = first.settled and not first.unprobed
+        reason = first.unprobed or ("" if settled else self._first_loss(step, reported.reason if reported else ""))
+        for out in step.call.outputs:
+            self._lost[out] = reason
+        equal, contained = all(r.equal for r in results), all(r.contained for r in results)
+        if (claimed is None or not claimed.true or free) and equal and contained:
+            return None
+        return FieldCheck(
+            name=step.module.name,
+            op=step.operator.op if step.operator else step.call.packet.removeprefix("aten."),
+            status="not probed" if first.unprobed else "exact" if first.exact else "bounded",
+            equal=equal,
+            contained=contained,
+            call=step.module.number,
+            packet=step.call.packet,
+            reported=reported.status if reported else "",
+            settled=settled,
+            reason=reason,
+            detail=next((r.detail for r in results if r.detail), ""),
+            free=free,
+        )
 
-def _checked(step: Step) -> FieldCheck | None:
-    """The check of a step's outputs; None where there is nothing to say."""
-    free = step.operator is not None and step.operator.free and not step.parameters
-    results = [_compared(f, reach_of(t)) for f, t in zip(step.fields, step.call.outputs, strict=True)]
-    first, claimed = results[0], step.fields[0]
-    reported = summarize(claimed)
-    settled = first.settled and not first.unprobed
-    reason = first.unprobed or ("" if settled else _first_loss(step, reported.reason if reported else ""))
-    for out in step.call.outputs:
-        setattr(out, _LOST, reason)
-    equal, contained = all(r.equal for r in results), all(r.contained for r in results)
-    if (claimed is None or free) and equal and contained:
-        return None
-    return FieldCheck(
-        name=step.module.name,
-        op=step.operator.op if step.operator else step.call.packet.removeprefix("aten."),
-        status="not probed" if first.unprobed else "exact" if first.exact else "bounded",
-        equal=equal,
-        contained=contained,
-        call=step.module.number,
-        packet=step.call.packet,
-        reported=reported.status if reported else "",
-        settled=settled,
-        reason=reason,
-        detail=next((r.detail for r in results if r.detail), ""),
-        free=free,
-    )
-
-
-def _first_loss(step: Step, why: str) -> str:
-    """The operator that was the first to give, on the way to this one, a field that is not settled, and its reason."""
-    earlier = (getattr(t, _LOST, "") for t in step.call.tensors)
-    here = f"{step.call.packet} in {step.module.name or '.'} ({step.module.type})"
-    return next(filter(None, earlier), f"{here}: {why}" if why else here)
+    def _first_loss(self, step: Step, why: str) -> str:
+        """The operator that was the first to give, on the way to this one, a field that is not settled, and why."""
+        earlier = (self._lost[t] for t in step.call.tensors if t in self._lost)
+        here = f"{step.call.packet} in {step.module.name or '.'} ({step.module.type})"
+        return next(filter(None, earlier), f"{here}: {why}" if why else here)
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from profiler.onnx_graph.fold import Array, evaluate
 from profiler.onnx_graph.infer import Inferred, check, infer
 from profiler.onnx_graph.prepare import stored
 from profiler.onnx_graph.weights import carried, used
-from profiler.onnx_ops import UNCOUNTED, Operator, UncountedError, UnknownValueError
+from profiler.onnx_ops import OPERATORS, UNCOUNTED, Operator, UncountedError, UnknownValueError
 from profiler.onnx_ops.call import NodeCall
 from profiler.onnx_ops.fields import unknown
 from profiler.onnx_ops.value import Shape, Value
@@ -27,7 +27,7 @@ _NO_FORMULA = "no formula is known for it"
 
 def plain(walk: "Walk", call: NodeCall, domain: str) -> list[Value]:
     """Run one node and show it to the visitor."""
-    operator = walk.known(call.op)
+    operator = OPERATORS.get(call.op)
     inferred = infer(call, domain)
     shapes, reason = _shapes(call, operator, inferred)
     arrays = evaluate(call, domain, shapes)
@@ -61,7 +61,7 @@ def constant(walk: "Walk", call: NodeCall) -> list[Value]:
         array = evaluate(call, "", [i.known for i in call_shapes])
         value = Value(call_shapes[0].known, call_shapes[0].dtype, array[0] if array else None, constant=True)
     call.outputs = (value,)
-    walk.report(call, walk.known(call.op), "free", (0, 0), (), "")
+    walk.report(call, OPERATORS[call.op], "free", (0, 0), (), "")
     return [value]
 
 
@@ -152,7 +152,7 @@ def _count(walk: "Walk", call: NodeCall, operator: Operator | None, reason: str)
         except UncountedError as why:
             status, reason = "uncounted", reason or str(why)
     if constant:
-        walk.fold(macs, status)
+        walk.folded += macs
         status, macs, flops = ("free" if status == "counted" else status), 0, 0
     elif operator is not None and operator.bound and call.outputs[0].array is None:
         reason = "how many come out depends on the data; the most possible are assumed"

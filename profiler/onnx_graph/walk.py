@@ -11,19 +11,25 @@ from dataclasses import dataclass, field
 from onnx import GraphProto, NodeProto
 
 from profiler.errors import ModelError, NetgaugeError
-from profiler.onnx_graph import control, expand, sequences
+from profiler.onnx_graph import expand, sequences
+from profiler.onnx_graph.branches import branch
+from profiler.onnx_graph.loops import loop, scan
 from profiler.onnx_graph.memory import Memory
 from profiler.onnx_graph.names import Names, label
 from profiler.onnx_graph.plain import constant, plain
 from profiler.onnx_graph.prepare import Program, domain_of, initializers, operator_name, ordered, reads
 from profiler.onnx_graph.step import Scope, Step
 from profiler.onnx_graph.weights import Kinds
-from profiler.onnx_ops import CONTROL, EXPANDED, OPERATORS, Operator
+from profiler.onnx_ops import EXPANDED, Operator
 from profiler.onnx_ops.call import NodeCall
 from profiler.onnx_ops.sequence import TABLE as SEQUENCES
 from profiler.onnx_ops.value import Shape, Value, Weight
 
 MOST_NESTED = 64
+# A file of a few bytes can ask for any number of nodes, by functions that call functions.
+MOST_NODES = 1_000_000
+
+_CONTROL = {"If": branch, "Loop": loop, "Scan": scan}
 
 
 @dataclass(slots=True)
@@ -42,6 +48,7 @@ class Walk:
         aside: parameters of branches and bodies that were not counted.
         folded: MACs on constants alone.
         depth: graphs and functions around the node.
+        visited: nodes gone through.
     """
 
     program: Program
@@ -55,6 +62,7 @@ class Walk:
     aside: dict[str, Weight] = field(default_factory=dict)
     folded: int = 0
     depth: int = 0
+    visited: int = 0
 
     def body(self, nodes: Sequence[NodeProto], outputs: Sequence[str], scope: Scope) -> list[Value]:
         """Run the nodes of a graph or function; the values of `outputs`, each held once for the caller."""
@@ -90,13 +98,16 @@ class Walk:
         domain = domain_of(node.domain)
         op = operator_name(node)
         key = (domain, node.op_type, getattr(node, "overload", ""))
+        self.visited += 1
+        if self.visited > MOST_NODES:
+            raise ModelError(f"its functions and loops come to more than {MOST_NODES:,} nodes")
         inputs = tuple(scope.find(name) if name else None for name in node.input)
         try:
             if key in self.program.functions:
                 return expand.function(self, node, self.program.functions[key], inputs)
             call = NodeCall(node, op, self.opset(scope, domain), inputs)
-            if op in CONTROL:
-                return control.RUN[op](self, call, scope)
+            if op in _CONTROL:
+                return _CONTROL[op](self, call, scope)
             if op in EXPANDED:
                 return expand.by_definition(self, call)
             if op in SEQUENCES:
@@ -147,15 +158,6 @@ class Walk:
     def note(self, call: NodeCall, sentence: str) -> None:
         """Something that must be known of the figures."""
         self.notes.append(f"{call.node.name or call.op}: {sentence}")
-
-    def fold(self, macs: int, status: str) -> None:
-        """Work on constants alone: a runtime does it once, as it loads the graph."""
-        if status == "counted":
-            self.folded += macs
-
-    def known(self, operator: str) -> Operator | None:
-        """The table's entry of an operator."""
-        return OPERATORS.get(operator)
 
 
 class _Known:

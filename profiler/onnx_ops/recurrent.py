@@ -7,6 +7,7 @@ from profiler.formulas.recurrent import Recurrence
 from profiler.onnx_ops.call import Cost, Fields, NodeCall, Operator
 from profiler.onnx_ops.fields import backwards, unknown
 from profiler.onnx_ops.value import Shape
+from profiler.receptive.merge import merged
 from profiler.receptive.reshape import expanded_to, reshaped
 
 # How often a step applies each of its activations, per hidden unit, with the ones that the formula counts.
@@ -79,16 +80,20 @@ def _shapes(call: NodeCall) -> Sequence[Shape]:
 
 
 def _field(call: NodeCall) -> Fields:
-    """Each step sees those before it, or all; the final state sees all."""
+    """Each step sees the initial state and the steps before it, or all; the final state sees all."""
     field = call.input(0).field
-    if field is None or len(call.fields()) > 1 or not call.node.output[0]:
-        return unknown(call)
     batch_first = bool(call.attr("layout", 0))
-    steps = 1 if batch_first else 0
-    seen = field.reduced([2], keep=True)
-    (first, second, _), out = seen.shape, call.out
-    wide = (first, second, 1, 1) if batch_first else (first, 1, second, 1)
-    seen = expanded_to(reshaped(seen, wide), out)
+    starts = [v.field for v in call.inputs[5:7] if v is not None and v.field is not None]
+    others = len(call.fields()) - len(starts)
+    if others > (field is not None) or not call.node.output[0] or (starts and batch_first):
+        return unknown(call)
+    steps, out = (1 if batch_first else 0), call.out
+    parts = [reshaped(s.reduced([0, 2], keep=True), (1, 1, out[2], 1)) for s in starts]
+    if field is not None:
+        first, second, _ = field.shape
+        wide = (first, second, 1, 1) if batch_first else (first, 1, second, 1)
+        parts.append(reshaped(field.reduced([2], keep=True), wide))
+    seen = merged(parts, out)
     direction = call.attr("direction", "forward")
     seen = backwards(seen, steps) if direction == "reverse" else seen
     seen = seen.running(steps, both_ways=direction == "bidirectional")

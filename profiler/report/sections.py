@@ -16,7 +16,9 @@ ALARMS = ("NOT COUNTED", "UNEXPLAINED")
 def summary_lines(profile: Profile) -> list[str]:
     """Totals, memory, and what was not counted."""
     t = profile.totals
-    stored = f"{t.trainable_params:,} trainable, {units.size_of(t.param_bytes)}"
+    trains = t.trainable_params or profile.subject is not None  # a graph trains nothing
+    trainable = f"{t.trainable_params:,} trainable, " if trains else ""
+    stored = f"{trainable}{units.size_of(t.param_bytes)}"
     bound = "at least " if profile.uncounted else ""
     moved = f"{units.size_of(t.read_bytes)} read, {units.size_of(t.write_bytes)} written"
     return [

@@ -14,7 +14,7 @@ from profiler.analyzer import Subject
 from profiler.aten.call import tensors_of
 from profiler.crosscheck import receptive
 from profiler.crosscheck.probe import impulses
-from profiler.crosscheck.probe.propagation import Propagation, is_known, reach_of, start
+from profiler.crosscheck.probe.propagation import Propagation
 from profiler.crosscheck.receptive import verify_receptive_fields
 from profiler.receptive.field import TensorField
 from profiler.walk import field_of, input_axes, walk
@@ -56,17 +56,17 @@ class Linear(TorchFunctionMode):
 def seen_by_the_probe(network, size):
     """First and last input per element of the result, per followed axis."""
     last, axes = [], input_axes(size, torch.float64)
-    propagation = Propagation(len(axes))
+    propagation = Propagation()
 
     def visit(step):
         for tensor in step.call.tensors:
-            if not is_known(tensor) and field_of(tensor) is not None:
-                start(tensor, [(size[axis], axis) for axis in axes])
+            if not propagation.knows(tensor) and field_of(tensor) is not None:
+                propagation.start(tensor, [(size[axis], axis) for axis in axes])
         propagation.step(step.call)
         last[:] = step.call.outputs
 
     walk(network, [torch.empty(size, dtype=torch.float64, device="meta")], {}, visit)
-    reach = reach_of(last[0])
+    reach = propagation.reach_of(last[0])
     assert not reach.unknown, reach.unknown
     spans = []
     for n, axis in enumerate(axes):
@@ -286,6 +286,10 @@ def test_every_input_is_followed():
     checks = verified(model, (1, 1, 8, 8), (1, 1, 6, 6))
     assert len(checks) == 3
     assert settled(checks)
+
+
+def test_inputs_without_an_axis_to_follow_give_nothing():
+    assert verified(lambda x: F.relu(x) * 2, (3, 8)) == []
 
 
 def test_an_operator_without_a_structure_stops_nothing():

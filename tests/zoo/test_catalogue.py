@@ -23,7 +23,7 @@ def test_all_of_torchvisions_classification_and_segmentation(entries):
 
     models = load("torchvision")
     names = {e.name.removeprefix("torchvision:") for e in entries if e.name.startswith("torchvision:")}
-    assert set(models.list_models(models)) | set(models.list_models(models.segmentation)) == names
+    assert set(models.list_models(models)) | set(models.list_models(models.segmentation)) <= names
 
 
 def test_every_module_of_timm_is_there(entries):

@@ -6,12 +6,11 @@ from functools import partial
 
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from profiler.aten.call import Call, tensors_of
 from profiler.crosscheck.probe.calls import Of, Planes, Structure, as_it_is
 from profiler.crosscheck.probe.structures import PLACES, is_pointwise, pointwise, table
-
-_REACH = "_netgauge_reach"
 
 # Tensors that the model makes from nothing, and may write into afterwards.
 _BLANK = (
@@ -33,61 +32,64 @@ class Reach:
     unknown: str = ""
 
 
-def reach_of(tensor: object) -> Reach | None:
-    """What reaches a tensor of the walk, None where no input does."""
-    return getattr(tensor, _REACH, None)
-
-
-def is_known(tensor: torch.Tensor) -> bool:
-    """Whether a tensor has been followed, or given by an operator: not so the network's inputs before they start."""
-    return hasattr(tensor, _REACH)
-
-
-def start(tensor: torch.Tensor, followed: Sequence[tuple[int, int | None]]) -> None:
-    """Make a tensor an input, each element of which is reached by itself.
-
-    Args:
-        tensor: one of the inputs.
-        followed: for each axis of an input that is followed its size, and which axis of this tensor it is, if it is.
-    """
-    shape = tuple(tensor.shape)
-    planes: list[torch.Tensor] = []
-    for size, axis in followed:
-        if axis is None:
-            planes += [torch.zeros(shape), torch.zeros(shape)]
-            continue
-        after = (1,) * (len(shape) - axis - 1)
-        both = torch.arange(size, 0, -1.0), torch.arange(1.0, size + 1)
-        planes += [numbers.view(size, *after).expand(shape).contiguous() for numbers in both]
-    _set(tensor, Reach(tuple(planes)))
-
-
 class Propagation:
-    """Gives the outputs of each call their reach; an operator without a structure makes it unknown, and says why.
+    """Gives the outputs of each call their reach; an operator without a structure makes it unknown, and says why."""
 
-    Args:
-        axes: how many axes of the inputs are followed.
-    """
-
-    def __init__(self, axes: int) -> None:
+    def __init__(self) -> None:
         self._structures = table()
-        self._planes = 2 * axes
+        self._planes = 0
+        self._reach = WeakTensorKeyDictionary()
+        self._early: list[Call] = []
+
+    def reach_of(self, tensor: torch.Tensor) -> Reach | None:
+        """What reaches a tensor of the walk, None where no input does."""
+        reach: Reach | None = self._reach.get(tensor, None)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return reach
+
+    def knows(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor has been started, or given by an operator."""
+        return tensor in self._reach
+
+    def start(self, tensor: torch.Tensor, followed: Sequence[tuple[int, int | None]]) -> None:
+        """Make a tensor an input, each element of which is reached by itself.
+
+        Args:
+            tensor: one of the inputs.
+            followed: for each axis of an input that is followed its size, and which axis of this tensor it is, if any.
+        """
+        shape = tuple(tensor.shape)
+        planes: list[torch.Tensor] = []
+        for size, axis in followed:
+            if axis is None:
+                planes += [torch.zeros(shape), torch.zeros(shape)]
+                continue
+            after = (1,) * (len(shape) - axis - 1)
+            both = torch.arange(size, 0, -1.0), torch.arange(1.0, size + 1)
+            planes += [numbers.view(size, *after).expand(shape).contiguous() for numbers in both]
+        self._planes = len(planes)
+        self._reach[tensor] = Reach(tuple(planes))
+        early, self._early = self._early, []
+        for call in early:
+            self.step(call)
 
     def step(self, call: Call) -> None:
-        """Give the outputs of a call their reach."""
+        """Give the outputs of a call their reach; those before the first input starts wait for it."""
+        if not self._planes:
+            self._early.append(call)
+            return
         with _disable_current_modes():
-            reaches = [r for r in map(reach_of, call.tensors) if r is not None]
+            reaches = [r for r in map(self.reach_of, call.tensors) if r is not None]
             if call.packet in _BLANK:
                 for out in call.outputs:
                     blank = tuple(torch.zeros(tuple(out.shape)) for _ in range(self._planes))
-                    _set(out, Reach(blank) if out.is_floating_point() else None)
+                    self._reach[out] = Reach(blank) if out.is_floating_point() else None
             elif not reaches:
                 for out in call.outputs:
-                    _set(out, None)
+                    self._reach[out] = None
             elif not _hands_on(call):
                 unknown = next((r.unknown for r in reaches if r.unknown), "")
                 for out, reach in zip(call.outputs, self._outputs(call, unknown), strict=True):
-                    _set(out, reach)
+                    self._reach[out] = reach
 
     def _outputs(self, call: Call, unknown: str) -> list[Reach]:
         structure = self._structure(call)
@@ -103,7 +105,7 @@ class Propagation:
         """The structure of a call, or why it has none."""
         name = call.packet
         place = PLACES.get(name.rstrip("_"), "")
-        if place in call and any(reach_of(t) is not None for t in tensors_of([call[place]])):
+        if place in call and any(self.reach_of(t) is not None for t in tensors_of([call[place]])):
             return f"{name} reads or writes at places that depend on the input"
         structure = self._structures.get(name) or self._structures.get(name.removesuffix("_"))
         if structure is None and is_pointwise(call):
@@ -113,7 +115,7 @@ class Propagation:
     def _run(self, call: Call, structure: Structure) -> list[Reach]:
         results = []
         for n in range(self._planes):
-            of = partial(_plane, n)
+            of = partial(self._plane, n)
             planes = structure(call, of)
             for plane, out in zip(planes, call.outputs, strict=True):
                 if plane.shape != out.shape:
@@ -123,14 +125,9 @@ class Propagation:
             results.append(planes)
         return [Reach(tuple(planes)) for planes in zip(*results, strict=True)]
 
-
-def _plane(n: int, tensor: object) -> torch.Tensor | None:
-    reach = reach_of(tensor)
-    return reach.planes[n] if reach is not None and reach.planes else None
-
-
-def _set(tensor: torch.Tensor, reach: Reach | None) -> None:
-    setattr(tensor, _REACH, reach)
+    def _plane(self, n: int, tensor: object) -> torch.Tensor | None:
+        reach = self.reach_of(tensor) if isinstance(tensor, torch.Tensor) else None
+        return reach.planes[n] if reach is not None and reach.planes else None
 
 
 def _writes(call: Call) -> bool:

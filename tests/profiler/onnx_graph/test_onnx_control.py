@@ -195,3 +195,23 @@ def test_a_scan_over_inputs_of_different_lengths(graphs):
     )  # fmt: skip
     with pytest.raises(ModelError, match=r"node 'scan' .Scan.: goes through inputs of different lengths"):
         analyze_onnx(model)
+
+
+def test_nothing_is_said_of_a_branch_that_is_not_counted(graphs):
+    odd = inner([node("Odd", ["x"], ["a"], domain="com.acme"), node("Relu", ["x"], ["b"])], ["b"])
+    large = inner([node("MatMul", ["x", "w"], ["c"])], ["c"])
+    model = graphs.model(
+        [node("If", ["c0"], ["y"], name="if", then_branch=odd, else_branch=large)],
+        [("x", (2, 4)), ("c0", (), BOOL)], ["y"], {"w": dense(4, 4)}, domains=["com.acme"],
+    )  # fmt: skip
+    profile = analyze_onnx(model)
+    assert profile.uncounted == {}
+    assert len(profile.notes) == 1
+    assert profile.totals.params == 16
+
+
+def test_growing_loops_give_back_what_they_carry(graphs):
+    profile = analyze_onnx(loop(graphs, 3, growing=True))
+    x, runs = 32, [(32, 64), (64, 128), (128, 256)]
+    # In the last run: the input, what the run before left, the product, its double, its sum, and three sums kept.
+    assert profile.totals.peak_bytes <= x + runs[1][1] + sum(runs[2]) + 4 * 4 + 16

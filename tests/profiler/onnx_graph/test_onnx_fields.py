@@ -192,6 +192,10 @@ GRAPHS = {
         ("Transpose", ["v0"], {"perm": [1, 0, 2]}),
         ("GRU", ["v1", positive(1, 9, 8) / 9, positive(1, 9, 3)], {"hidden_size": 3, "direction": "reverse"}),
     ],
+    "start of a recurrence": [
+        ("ReduceMean", ["x", integers(1)], {"keepdims": 0}),
+        ("LSTM", [positive(5, 8, 3), positive(1, 32, 3), positive(1, 32, 8), None, None, "v0"], {"hidden_size": 8}),
+    ],
     "split": [("Split", ["x"], {"axis": 3, "num_outputs": 2})],
     "unpooled": [("Upsample", ["x", np.array([1, 1, 2, 3], np.float32)], {"mode": "nearest"})],
     "sequence": [
@@ -209,8 +213,8 @@ def test_graphs_agree_position_by_position(graphs, name):
     for n, (op, inputs, attributes) in enumerate(GRAPHS[name]):
         names = []
         for m, value in enumerate(inputs):
-            names.append(value if isinstance(value, str) else f"a{n}_{m}")
-            if not isinstance(value, str):
+            names.append("" if value is None else value if isinstance(value, str) else f"a{n}_{m}")
+            if isinstance(value, np.ndarray):
                 arrays[names[-1]] = value
         outputs = [f"v{n}", f"w{n}"] if op == "Split" else [f"v{n}"]
         nodes.append(helper.make_node(op, names, outputs, **attributes))

@@ -360,6 +360,25 @@ def test_a_function_that_calls_itself(graphs):
         analyze_onnx(model)
 
 
+def test_functions_that_multiply_without_end(graphs, monkeypatch):
+    """Each of 40 functions calls the next one twice."""
+    monkeypatch.setattr("profiler.onnx_graph.walk.MOST_NODES", 5000)
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("own", 1)]
+    functions = [
+        helper.make_function(
+            "own", f"F{n}", ["a"], ["c"],
+            [node(f"F{n + 1}", ["a"], ["b"], domain="own"), node(f"F{n + 1}", ["b"], ["c"], domain="own")], opsets,
+        )
+        for n in range(40)
+    ]  # fmt: skip
+    functions.append(helper.make_function("own", "F40", ["a"], ["c"], [node("Relu", ["a"], ["c"])], opsets))
+    model = graphs.model(
+        [node("F0", ["x"], ["y"], domain="own")], [("x", (2,))], ["y"], functions=functions, domains=["own"]
+    )
+    with pytest.raises(ModelError, match="more than 5,000 nodes"):
+        analyze_onnx(model)
+
+
 @pytest.mark.parametrize(("op", "inputs", "opset"), [("SwiGLU", 2, 28), ("HannWindow", 0, 20)])
 def test_operators_without_a_formula_are_counted_by_their_definition(graphs, op, inputs, opset):
     names = [f"x{n}" for n in range(inputs)] or ["size"]

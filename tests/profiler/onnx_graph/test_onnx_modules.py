@@ -113,10 +113,12 @@ CASES = {
     "products": (Products, (torch.rand(2, 5, 8),)),
 }
 
+QUICK = ("convolutions", "words", "lstm both ways", "norms")  # an export takes seconds
+SOME = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CASES]
 KEPT = ("convolutions", "gru", "products")  # what the exporter does not take apart into other operators
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", SOME)
 def test_a_module_and_its_export_agree(name):
     make, inputs = CASES[name]
     module = make()
@@ -132,6 +134,7 @@ def test_a_module_and_its_export_agree(name):
     assert names <= {n for n, _ in module.named_modules()}
 
 
+@pytest.mark.slow
 def test_work_on_constants_is_named():
     """The exporter unrolls an Elman network; its first step multiplies the zeros that it starts from."""
     module, x = Sequences(nn.RNN), torch.rand(3, 7, 6)
@@ -161,7 +164,8 @@ def test_the_reference_networks_agree(name):
     assert [layer for layer in graph.layers if layer.macs][-1].receptive_field == last
 
 
-@pytest.mark.parametrize("name", ["digits_cnn", pytest.param("digits_resnet", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["digits_cnn", "digits_resnet"])
 def test_unoptimized_exports_have_the_same_parameters(name):
     target, weights = networks.target(name)
     module = open_model(target, weights=weights).module

@@ -1,57 +1,15 @@
-"""Results as dated JSON with the machine described, and as Markdown tables."""
+"""What the sweep over the catalogue found, in figures, sentences and a table."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 Row = Mapping[str, Any]
-ZOOS = ("torchvision", "timm", "transformers")
-
-
-def described(body: Mapping[str, Any]) -> dict[str, Any]:
-    """A result with its date, versions and machine."""
-    from profiler.environment import environment, version
-
-    machine = environment()
-    zoos = {name: version(name) for name in ZOOS}
-    machine["packages"] = {k: v for k, v in {**machine["packages"], **zoos}.items() if v}
-    machine["processor"] = _processor()
-    return {"date": datetime.now(UTC).date().isoformat(), "environment": machine, **body}
-
-
-def _processor() -> str:
-    """The processor's name where Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-
-
-def write(path: Path, result: Mapping[str, Any], lines: Iterable[str]) -> None:
-    """Both files, each whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    machine = result["environment"]
-    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    origin = f"{result['date']}; {machine['processor'] or machine['machine']}, Python {machine['python']}; {packages}."
-    for file, text in (
-        (path, json.dumps(result, indent=1) + "\n"),
-        (path.with_suffix(".md"), "\n".join([*lines, "", origin]) + "\n"),
-    ):
-        part = file.with_suffix(file.suffix + ".part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(file)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A Markdown table whose first column is text and the others are as they come."""
+    """A Markdown table, its columns as wide as they come: some cells are long."""
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
-
-
-# The sweep over the catalogue
 
 
 def summarize(rows: Sequence[Row]) -> dict[str, Any]:
@@ -98,10 +56,10 @@ def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {n}" for name, n in counts.items())
 
 
-def _count_cells(row: Row) -> list[str]:
+def _cells(row: Row) -> list[str]:
     if row["error"]:
         return [row["name"], row["family"], "", "", "", "", f"**{_cell(row['error'])}**", "", "", ""]
-    checks = [_check_cell(row["peers"].get(peer)) for peer in ("fvcore", "torch")]
+    checks = [_check(row["peers"].get(peer)) for peer in ("fvcore", "torch")]
     return [
         row["name"],
         row["family"],
@@ -115,7 +73,7 @@ def _count_cells(row: Row) -> list[str]:
     ]
 
 
-def _check_cell(check: Row | None) -> str:
+def _check(check: Row | None) -> str:
     if check is None:
         return ""
     if check["status"] == "unexplained":
@@ -134,11 +92,8 @@ def _cell(text: str) -> str:
     return text if len(text) <= 160 else f"{text[:157]}..."
 
 
-def write_counts(path: Path, rows: Sequence[Row]) -> None:
-    """The sweep's results."""
-    summary = summarize(rows)
+def page(rows: Sequence[Row]) -> str:
+    """The results as Markdown."""
     head = ["network", "family", "input", "MACs", "parameters", "ms", "uncounted calls", "unexplained: fvcore"]
     head += ["unexplained: torch", "notes"]
-    lines = ["# Counts against fvcore and torch's counter", "", *(f"- {line}" for line in summary_lines(summary)), ""]
-    lines += table(head, map(_count_cells, rows))
-    write(path, described({"summary": summary, "networks": list(rows)}), lines)
+    return "\n".join([*(f"- {line}" for line in summary_lines(summarize(rows))), "", *table(head, map(_cells, rows))])
