@@ -185,6 +185,14 @@ def _contracted_cost(call: Call) -> Cost:
     return Cost(macs, 2 * macs)
 
 
+def _triangular_cost(call: Call) -> Cost:
+    """Back substitution for each right-hand side of n unknowns: n (n - 1) / 2 multiply-accumulates and n divisions."""
+    n = call.shape("self")[-1]
+    columns = call.out_elements // max(n, 1)
+    macs = columns * n * (n - 1) // 2
+    return Cost(macs, 2 * macs + call.out_elements)
+
+
 def _bilinear_cost(call: Call) -> Cost:
     out, left, right = call.shape("weight")
     rows = call.out_elements // out
@@ -230,6 +238,7 @@ TABLE = {
     "aten.tensordot": CONTRACTED,
     "aten.vdot": CONTRACTED,
     "aten.bilinear": Operator("bilinear", "Matrix product", _bilinear_cost),
+    "aten.linalg_solve_triangular": Operator("triangular solve", "Matrix product", _triangular_cost),
     "aten.cdist": Operator("distance", "Distances", _distance_cost),
     "aten._cdist_forward": Operator("distance", "Distances", _distance_cost),
     "aten.pairwise_distance": Operator("distance", "Distances", _distance_cost),

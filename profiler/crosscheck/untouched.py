@@ -52,8 +52,9 @@ def _write_back(values: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
 
 
 def _refiller(module: nn.Module) -> Callable[[], None]:
-    """Gives a module's own lists, dictionaries and sets back what they hold now."""
-    held = [(value, value.copy()) for value in vars(module).values() if isinstance(value, dict | list | set)]
+    """Gives a module its attributes back, and its lists, dictionaries and sets what they hold now."""
+    containers = [value for value in vars(module).values() if isinstance(value, dict | list | set)]
+    held = [(container, container.copy()) for container in (*containers, vars(module))]
 
     def refill() -> None:
         for container, content in held:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from profiler.receptive.index_map import IndexMap
-from profiler.receptive.sight import identity
-from profiler.receptive.view import BOUNDED, UNKNOWN, AxisView, blind_view, settled, unknown_view
+from profiler.receptive.line import identity
+from profiler.receptive.sight import Stack, reads_all
+from profiler.receptive.view import BOUNDED, UNKNOWN, AxisView, blind_view, ragged, settled, unknown_view
 
 if TYPE_CHECKING:
     from profiler.profile import ReceptiveField
@@ -28,19 +29,24 @@ if TYPE_CHECKING:
 MOST_POSITIONS = 1 << 18
 TOO_MANY = f"more than {MOST_POSITIONS:,} positions differ"
 
-_serial = count()
+_serial = count(1)
 
 
 class Atom(NamedTuple):
-    """A factor of a tensor axis. No two axes of a tensor share one; what follows from an axis may keep its name."""
+    """A factor of a tensor axis. No two axes of a tensor share one; what follows from an axis may keep its name.
+
+    Attributes:
+        uid: its name; negative where it tells kinds of channels apart rather than positions.
+        size: how many there are.
+    """
 
     uid: int
     size: int
 
 
-def new_atom(size: int) -> Atom:
+def new_atom(size: int, *, kinds: bool = False) -> Atom:
     """An atom that no other tensor has."""
-    return Atom(next(_serial), size)
+    return Atom(-next(_serial) if kinds else next(_serial), size)
 
 
 Layout = tuple[tuple[Atom, ...], ...]
@@ -71,7 +77,8 @@ class Views:
         local: the same without the operations that join all positions.
         extent: size of each input axis that is followed.
         report: the numbers of a report, once they have been worked out.
-        unions: what these and others see together, where that has been worked out.
+        unions: what these and others see together, where that has been worked out, and the atoms along which only some
+            of them see anything.
     """
 
     __slots__ = ("extent", "local", "report", "true", "unions")
@@ -81,7 +88,16 @@ class Views:
         self.local = local
         self.extent = extent
         self.report: ReceptiveField | None = None
-        self.unions: dict[Views, Views] = {}
+        self.unions: dict[Views, tuple[Views, frozenset[int]]] = {}
+
+    def moves_along(self, atoms: Iterable[Atom]) -> bool:
+        """Whether any view moves along some of these."""
+        every = self.true if self.local is self.true else self.true + self.local
+        for atom in atoms:
+            for view in every:
+                if atom[0] in view.atoms:
+                    return True
+        return False
 
     def changed(self, change: Callable[[AxisView], AxisView], *, local: bool = True) -> "Views":
         """Every view changed; `local=False` leaves the local ones as they are."""
@@ -125,7 +141,8 @@ class TensorField:
     Attributes:
         layout: for each tensor axis its atoms, slowest first.
         views: what the elements see.
-        uneven: atoms along which elements see different things beyond what the views say (concatenated channels).
+        uneven: atoms along which elements see different things beyond what the views say: where branches with padding
+            of different width were joined, elements in the padding of one see only what the others do.
         shape: the tensor's size.
     """
 
@@ -244,7 +261,10 @@ class TensorField:
             if not window.same or size != self.shape[axis]:
                 if len(field.layout[axis]) > 1:
                     field = field.fused(axis)
-                moves[field.layout[axis][0][0]] = window, size
+                uid, n = field.layout[axis][0]
+                moves[uid] = window, size
+                if uid in field.uneven and not reads_all(window, size, n):
+                    field = field.cut(axis)
         if not moves:
             return self
         layout = tuple(
@@ -258,7 +278,9 @@ class TensorField:
         old = [a.uid for a in self.layout[axis]]
         if len(old) == 1:
             return self
-        fresh, sizes = new_atom(self.shape[axis]), self.sizes()
+        sizes = self.sizes()
+        moved = [a for a in self.layout[axis] if self.views.moves_along((a,))]
+        fresh = new_atom(self.shape[axis], kinds=bool(moved) and all(a.uid < 0 for a in moved))
 
         def change(view: AxisView) -> AxisView:
             if set(old).isdisjoint(view.atoms):
@@ -276,7 +298,7 @@ class TensorField:
         """Part of an axis is taken: where elements along it differ in what they see, the views only bound the rest."""
         if not self.uneven or not self.uneven & self.uids([axis]):
             return self
-        return self.with_views(lambda v: v.doubted(BOUNDED, "part of concatenated channels"))
+        return self.with_views(lambda v: v.doubted(BOUNDED, "part of an axis where branches end in padding"))
 
     def selected(self, axis: int, index: int) -> "TensorField":
         """One position of an axis; the axis goes."""
@@ -296,22 +318,31 @@ class TensorField:
 
     def mixed(self, axes: Iterable[int], *, local: bool = False) -> "TensorField":
         """Every position along `axes` comes to depend on all of them; the axes stay."""
-        gone = self.uids(axes)
-        if self._moves_along(gone):
-            sizes = self.sizes()
-            views = self.views.changed(lambda v: v.projected(gone, sizes), local=local)
-        elif self.uneven:
-            views = self.views
-        else:
+        atoms = [atom for axis in axes for atom in self.layout[axis]]
+        if not self.moves_along(atoms):
             return self
-        return TensorField(self.layout, views, self.uneven - gone, self.shape)
+        gone, sizes = {a[0] for a in atoms}, self.sizes()
+        views = self.views.changed(lambda v: v.projected(gone, sizes), local=local)
+        uneven = self.uneven - gone if self.uneven else self.uneven
+        return TensorField(self.layout, views, uneven | self._ragged(gone), self.shape)
 
-    def _moves_along(self, atoms: Set[int]) -> bool:
-        views = self.views
-        for view in views.true:
-            if not atoms.isdisjoint(view.atoms):
-                return True
-        return views.local is not views.true and any(not atoms.isdisjoint(v.atoms) for v in views.local)
+    def _ragged(self, gone: Set[int]) -> frozenset[int]:
+        """Atoms along which only some of the kinds of channels that come together see anything."""
+        views = self.views.true
+        found: set[int] = set()
+        for view in views:
+            sight = view.sight
+            if not isinstance(sight, Stack) or not sight.gaps or gone.isdisjoint(view.atoms):
+                continue
+            if len({row.holes for row in sight.kinds}) > 1 and any(
+                isinstance(v.sight, Stack) and len(v.sight.kinds) > 1 for v in views if v is not view
+            ):
+                found.update(u for u in ragged(view, self.sizes()) if u > 0 and u not in gone)
+        return frozenset(found)
+
+    def moves_along(self, atoms: Iterable[Atom]) -> bool:
+        """Whether elements differ along some of these."""
+        return self.views.moves_along(atoms) or (bool(self.uneven) and any(a[0] in self.uneven for a in atoms))
 
     @property
     def still(self) -> bool:
@@ -343,17 +374,17 @@ class TensorField:
         """Each position comes to depend on those before it, or on all: a recurrence along one axis."""
         if both_ways:
             return self.mixed([axis])
-        old = tuple(a.uid for a in self.layout[axis])
-        sizes = self.sizes()
+        field = self.fused(axis)
+        ((uid, _),) = field.layout[axis]
+        sizes = field.sizes()
 
         def change(view: AxisView) -> AxisView:
-            if view.atoms == old:
-                return settled(AxisView(view.atoms, view.sight.running(), view.doubt, mixed=True, why=view.why))
-            if set(old).isdisjoint(view.atoms):
+            if uid not in view.atoms:
                 return view
-            return view.projected(set(old), sizes).doubted(BOUNDED, "a recurrence over part of an axis")
+            sight = view.sight.running(tuple([sizes[u] for u in view.atoms]), view.atoms.index(uid))
+            return settled(AxisView(view.atoms, sight, view.doubt, mixed=True, why=view.why))
 
-        return self.with_views(change, local=False)
+        return field.with_views(change, local=False)
 
     def permuted(self, order: Sequence[int]) -> "TensorField":
         """Axes in another order."""

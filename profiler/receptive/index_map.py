@@ -20,6 +20,8 @@ from profiler.formulas.pooling import adaptive_window
 from profiler.formulas.resampling import source_coordinate
 
 Border = Literal["drop", "clamp", "reflect", "wrap"]
+# Torch's names of padding modes.
+BORDERS: dict[str, Border] = {"constant": "drop", "replicate": "clamp", "reflect": "reflect", "circular": "wrap"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # two are the same if they are one object: the makers below remember
@@ -58,15 +60,21 @@ class IndexMap:
     @lru_cache(maxsize=256)  # noqa: B019  # maps are few and shared by all networks; what is kept is small
     def indices(self, outputs: int, inputs: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Inputs read by each output, and which of the entries count: two arrays of shape (outputs, most taps)."""
-        most = max((len(t) for t in self.taps), default=0) or 1
-        pattern = np.array([t + (t[-1:] or (-1,)) * (most - len(t)) for t in self.taps], dtype=np.int64)
-        filled = np.array([[n < len(t) for n in range(most)] for t in self.taps])
+        pattern, filled = self.pattern()
         rounds, phase = np.divmod(np.arange(outputs), self.period)
         taps = pattern[phase] + (rounds * self.advance)[:, None]
         valid = filled[phase]
         if self.border == "drop":
             valid = valid & (taps >= 0) & (taps < inputs)
         return _BORDERS[self.border](taps, inputs), valid
+
+    @lru_cache(maxsize=256)  # noqa: B019  # as above
+    def pattern(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """The taps of one period and which of the entries count: two arrays of shape (period, most taps)."""
+        most = max((len(t) for t in self.taps), default=0) or 1
+        pattern = np.array([t + (t[-1:] or (-1,)) * (most - len(t)) for t in self.taps], dtype=np.int64)
+        filled = np.array([[n < len(t) for n in range(most)] for t in self.taps])
+        return pattern, filled
 
 
 def _reflect(taps: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:

@@ -1,15 +1,18 @@
 """Joining the fields of several tensors: element by element, or one after the other along an axis."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import reduce
 from itertools import pairwise
 from math import gcd, prod
 from operator import is_
 
-from profiler.receptive.field import MOST_POSITIONS, TOO_MANY, Atom, TensorField, Views, new_atom
+from profiler.receptive.field import MOST_POSITIONS, TOO_MANY, Atom, Layout, TensorField, Views, new_atom
 from profiler.receptive.reshape import expanded_to, reshaped
-from profiler.receptive.sight import Sight, Table, fixed
+from profiler.receptive.sight import Sight, Stack, Table, fixed, stack
 from profiler.receptive.span import Span
-from profiler.receptive.view import BOUNDED, EXACT, AxisView, settled
+from profiler.receptive.view import BOUNDED, EXACT, AxisView, ragged, settled
+
+_NONE: frozenset[int] = frozenset()
 
 
 def merged(fields: Sequence[TensorField], shape: tuple[int, ...]) -> TensorField:
@@ -25,20 +28,41 @@ def merged(fields: Sequence[TensorField], shape: tuple[int, ...]) -> TensorField
 def _joined(a: TensorField, b: TensorField) -> TensorField:
     if a.layout != b.layout and not b.still:
         a, b = _aligned(a, expanded_to(b, a.shape))
-    views = _united(a.views, b.views, a)
-    if views is a.views and not b.uneven:
-        return a
-    return TensorField(a.layout, views, a.uneven | b.uneven if b.uneven else a.uneven, a.shape)
+    views, ragged = united(a.views, b.views, a)
+    uneven = a.uneven | b.uneven | ragged if b.uneven or ragged else a.uneven
+    return a if views is a.views and uneven is a.uneven else TensorField(a.layout, views, uneven, a.shape)
 
 
-def _united(a: Views, b: Views, field: TensorField) -> Views:
-    """What tensors of the same layout, which is that of `field`, see together."""
+def united(a: Views, b: Views, field: TensorField) -> tuple[Views, frozenset[int]]:
+    """What tensors of the same layout, which is that of `field`, see together.
+
+    Also the atoms along which only one of them sees anything at some positions (zeros were padded): elements there see
+    less along the other axes.
+    """
     if a is b:
-        return a
+        return a, _NONE
     found = a.unions.get(b)
     if found is None:
-        found = a.unions[b] = _union_of(a, b, field)
+        views = _union_of(a, b, field)
+        found = a.unions[b] = views, _ragged(a, b, views, field)
     return found
+
+
+def _ragged(a: Views, b: Views, both: Views, field: TensorField) -> frozenset[int]:
+    """Atoms along which one of two tensors sees nothing at some positions: there the other's views alone hold."""
+    found: set[int] = set()
+    for n, (x, y) in enumerate(zip(a.true, b.true, strict=True)):
+        if x is y or not ((x.atoms and x.sight.gaps) or (y.atoms and y.sight.gaps)):
+            continue
+        if x.atoms == y.atoms and x.sight.holes == y.sight.holes:
+            continue
+        for view, others in ((x, b.true), (y, a.true)):
+            if not view.atoms or not view.sight.gaps:
+                continue
+            for m, (other, union) in enumerate(zip(others, both.true, strict=True)):
+                if m != n and union is not other and not set(view.atoms) <= set(union.atoms):
+                    found.update(ragged(view, field.sizes()))
+    return frozenset(found) if found else _NONE
 
 
 def _union_of(a: Views, b: Views, field: TensorField) -> Views:
@@ -60,90 +84,164 @@ def _alike(a: Sequence[AxisView], b: Sequence[AxisView]) -> bool:
 
 
 def concatenated(fields: Sequence[TensorField], axis: int, shape: tuple[int, ...]) -> TensorField:
-    """The field of `torch.cat`: what differs from tensor to tensor along `axis` becomes uneven."""
-    fresh = new_atom(shape[axis])
-    for field in fields:
-        if _moves_along(field, axis):
-            return _end_to_end(fields, axis, fresh)
-    first = fields[0].with_axis(axis, (fresh,))
+    """The field of `torch.cat`: tensors that see different things along an axis of channels stay apart as kinds."""
+    first = fields[0]
     before, after = first.layout[:axis], first.layout[axis + 1 :]
-    views, parts = first.views, [f.views for f in fields]
-    uneven, within = first.uneven, False
+    alike = plain = True
     for field in fields:
-        if field.uneven:
-            own = [a[0] for a in field.layout[axis]]
-            within = within or not field.uneven.isdisjoint(own)
-            uneven = uneven.union(field.uneven).difference(own)
-        if field.layout[:axis] != before or field.layout[axis + 1 :] != after:
-            whole = [f.with_axis(axis, (fresh,)) for f in fields]
-            first = merged(whole, shape)
-            views, parts = first.views, [_aligned(first, part)[1].views for part in whole]
-            uneven = first.uneven - {fresh.uid}
-            break
-        views = _united(views, field.views, first)
-    if not within and all(_same_views(views, part) for part in parts):
-        return TensorField(first.layout, views, uneven, shape)
-    # Only from part to part do elements differ: a slice that takes as much of each is no smaller than the whole.
-    each = 1 if within else gcd(*[f.shape[axis] for f in fields])
-    atoms = (new_atom(shape[axis] // each), *((new_atom(each),) if each > 1 else ()))
-    layout = (*first.layout[:axis], atoms, *first.layout[axis + 1 :])
-    return TensorField(layout, views, uneven | {atoms[0].uid}, shape)
+        for atom in field.layout[axis]:
+            if field.views.moves_along((atom,)):
+                if atom[0] > 0:
+                    return _end_to_end(fields, axis, new_atom(shape[axis]))
+                plain = False
+        alike = alike and field.layout[:axis] == before and field.layout[axis + 1 :] == after
+    sizes = [f.shape[axis] for f in fields]
+    if plain and alike:
+        fast = _side_by_side(fields, axis, shape, gcd(*sizes))
+        if fast is not None:
+            return fast
+    if plain:
+        each = gcd(*sizes)
+        inner = (new_atom(each),) if each > 1 else ()
+        parts = [_split(f, axis, (new_atom(n // each, kinds=True),), inner) for f, n in zip(fields, sizes, strict=True)]
+        total = shape[axis] // each
+    elif len(set(sizes)) == 1:
+        parts = [_split(f, axis, (new_atom(1, kinds=True),), f.layout[axis]) for f in fields]
+        total = len(fields)
+    else:
+        fused_parts = [f.fused(axis) for f in fields]
+        parts = [_split(f, axis, f.layout[axis], ()) for f in fused_parts]
+        total = shape[axis]
+    result = _end_to_end(parts, axis, new_atom(total, kinds=True))
+    joined = (*result.layout[axis], *result.layout[axis + 1])
+    return result.with_layout((*result.layout[:axis], joined, *result.layout[axis + 2 :]))
 
 
-def _moves_along(field: TensorField, axis: int) -> bool:
-    views = field.views
-    every = views.true if views.local is views.true else views.true + views.local
-    for atom in field.layout[axis]:
-        for view in every:
-            if atom[0] in view.atoms:
-                return True
-    return False
+def _split(field: TensorField, axis: int, outer: tuple[Atom, ...], inner: tuple[Atom, ...]) -> TensorField:
+    """One axis as two."""
+    layout = field.layout
+    return field.with_layout((*layout[:axis], outer, inner or (new_atom(1),), *layout[axis + 1 :]))
+
+
+def _side_by_side(fields: Sequence[TensorField], axis: int, shape: tuple[int, ...], each: int) -> TensorField | None:
+    """Channels of tensors whose views move along the same atoms; None where they do not."""
+    first = fields[0]
+    kinds = new_atom(shape[axis] // each, kinds=True)
+    uneven = first.uneven.union(*[f.uneven for f in fields[1:] if f.uneven])
+    counts = [f.shape[axis] // each for f in fields]
+    true = [_stacked(views, counts, kinds) for views in zip(*[f.views.true for f in fields], strict=True)]
+    near = true
+    if any([f.views.local is not f.views.true for f in fields]):  # noqa: C419  # a list is faster than a generator
+        near = [_stacked(views, counts, kinds) for views in zip(*[f.views.local for f in fields], strict=True)]
+    seen, close = [v for v in true if v is not None], [v for v in near if v is not None]
+    if len(seen) < len(true) or len(close) < len(near):
+        return None
+    atoms = (kinds, *((new_atom(each),) if each > 1 else ()))
+    if not any(kinds.uid in v.atoms for v in (*seen, *close)):
+        atoms = (new_atom(shape[axis]),)
+    own = tuple(seen)
+    views = Views(own, own if near is true else tuple(close), first.extent)
+    return TensorField((*first.layout[:axis], atoms, *first.layout[axis + 1 :]), views, uneven, shape)
+
+
+def _stacked(views: Sequence[AxisView], counts: Sequence[int], kinds: Atom) -> AxisView | None:
+    """The views of tensors side by side; None where they do not move along the same atoms."""
+    one = worst = views[0]
+    atoms, sight, mixed = one.atoms, one.sight, one.mixed
+    same = True
+    for view in views:
+        if view is not one:
+            if view.atoms != atoms:
+                return None
+            same = same and (view.sight is sight or view.sight.same(sight))
+            mixed = mixed or view.mixed
+            if view.doubt > worst.doubt:
+                worst = view
+    if same:
+        together = reduce(Sight.union, dict.fromkeys([v.sight for v in views]))
+        if one.whole or (together is sight and mixed is one.mixed and worst is one):
+            return one
+        return AxisView(atoms, together, worst.doubt, mixed, worst.why)
+    key = ("side by side", *[v.sight for v in views], *counts)
+    rows = sight.remembered(
+        key, lambda: stack(tuple([v.sight for v, count in zip(views, counts, strict=True) for _ in range(count)]))
+    )
+    return AxisView((kinds.uid, *atoms), rows, worst.doubt, mixed, worst.why)
 
 
 def _end_to_end(fields: Sequence[TensorField], axis: int, fresh: Atom) -> TensorField:
     """Concatenation along an axis that views move along: their spans follow each other."""
-    first = fields[0].fused(axis)
-    parts = [first, *(_aligned_except(first, f.fused(axis), axis) for f in fields[1:])]
+    parts = _like_first([f.fused(axis) for f in fields], axis)
+    first = parts[0]
     own = [f.layout[axis][0] for f in parts]
+    order = [fresh.uid if n == axis else atom.uid for n, atoms in enumerate(first.layout) for atom in atoms]
+    sizes = [f.sizes() for f in parts]
+    differ: set[int] = set()
 
     def joined(views: Sequence[AxisView]) -> AxisView:
-        result = views[0]
-        if all(v.atoms in ((), (atom.uid,)) for v, atom in zip(views, own, strict=True)):
-            sight = _in_a_row([v.sight for v in views], tuple(atom.size for atom in own))
-            result = result.moved((fresh.uid,), sight)
-        elif any(atom.uid in v.atoms for v, atom in zip(views, own, strict=True)):
-            return _hull(views, "concatenated along an axis that was cut where it does not divide")
-        else:
-            for view in views[1:]:
-                result = _union(result, view, first)
+        if not any(atom.uid in v.atoms for v, atom in zip(views, own, strict=True)):
             same = all(v.atoms == views[0].atoms and v.sight.same(views[0].sight) for v in views)
-            return result if same else result.doubted(BOUNDED, "tensors that see different things were concatenated")
+            if same or (fresh.uid > 0 and any(v.atoms for v in views)):
+                if not same:
+                    differ.add(fresh.uid)
+                return reduce(lambda a, b: _union(a, b, first), views)
+        either = {u for v in views for u in v.atoms} - {atom.uid for atom in own} | {fresh.uid}
+        along = [u for u in order if u in either]
+        if prod([fresh.size if u == fresh.uid else sizes[0][u] for u in along]) > MOST_POSITIONS:
+            return _hull(views, TOO_MANY)
+        each = [[atom.uid if u == fresh.uid else u for u in along] for atom in own]
+        shapes = tuple(tuple(s[u] for u in uids) for s, uids in zip(sizes, each, strict=True))
+        rows = [v.spread_over(uids, s) for v, uids, s in zip(views, each, sizes, strict=True)]
         worst = max(views, key=lambda v: v.doubt)
-        return settled(AxisView(result.atoms, result.sight, worst.doubt, any(v.mixed for v in views), worst.why))
+        sight = _in_a_row(rows, shapes, along.index(fresh.uid))
+        return settled(AxisView(tuple(along), sight, worst.doubt, any(v.mixed for v in views), worst.why))
 
     true = tuple(joined(views) for views in zip(*(f.true for f in parts), strict=True))
     if all(f.local is f.true for f in parts):
         near = true
     else:
         near = tuple(joined(views) for views in zip(*(f.local for f in parts), strict=True))
-    return TensorField(
-        first.with_axis(axis, (fresh,)).layout,
-        Views(true, near, first.extent),
-        frozenset().union(*(f.uneven for f in parts)),
-    )
+    uneven = frozenset[int]().union(*(f.uneven for f in parts))
+    names = {atom.uid for atom in own}
+    if uneven & names:
+        differ.add(fresh.uid)
+    layout = first.with_axis(axis, (fresh,)).layout
+    return TensorField(layout, Views(true, near, first.extent), (uneven - names) | differ)
 
 
-def _in_a_row(sights: Sequence[Sight], sizes: tuple[int, ...]) -> Sight:
-    """The positions of several sights, one after the other; one that sees the same everywhere is repeated."""
-    key = ("row", tuple(sights), sizes)
-    memory = sights[0]._derived  # noqa: SLF001  # sights remember what follows from them
-    if key not in memory:
+def _like_first(fields: Sequence[TensorField], axis: int) -> list[TensorField]:
+    """Fields with the same atoms on every axis but one, as fine as the finest of them needs."""
+    guide = fields[0]
+    for field in fields[1:]:
+        guide = _aligned(guide.with_axis(axis, (new_atom(field.shape[axis]),)), field)[0]
+    return [_aligned(guide.with_axis(axis, (new_atom(f.shape[axis]),)), f)[1] for f in fields]
 
-        def chained(*spans: Span) -> Span:
-            return Span.concatenate([s.broadcast((n,)) for s, n in zip(spans, sizes, strict=True)])
 
-        memory[key] = Table(sum(sizes), sights[0].extent, tuple(sights), chained, None)
-    return memory[key]
+def _in_a_row(sights: Sequence[Sight], shapes: tuple[tuple[int, ...], ...], axis: int) -> Sight:
+    """The positions of several arrays, of these shapes, one after the other along an axis."""
+    if axis == 0:
+        each = [_rows(sight, shape[0]) for sight, shape in zip(sights, shapes, strict=True)]
+        if all(each):
+            return stack(tuple(row for rows in each for row in rows))
+
+    def chained(*spans: Span) -> Span:
+        return Span.concatenate([s.reshape(shape) for s, shape in zip(spans, shapes, strict=True)], axis).reshape((-1,))
+
+    size = sum(map(prod, shapes))
+    key = ("row", tuple(sights), shapes, axis)
+    return sights[0].remembered(key, lambda: Table(size, sights[0].extent, tuple(sights), chained, None))
+
+
+def _rows(sight: Sight, count: int) -> tuple[Sight, ...]:
+    """The rows that positions are made of, where they are made of rows."""
+    if isinstance(sight, Stack) and len(sight.parts) == count:
+        return sight.parts
+    return (sight,) if count == 1 and sight.size > 1 else ()
+
+
+def fused(field: TensorField, axis: int) -> TensorField:
+    """The field with one axis' atoms joined into one."""
+    return field.fused(axis)
 
 
 def _hull(views: Sequence[AxisView], why: str) -> AxisView:
@@ -155,50 +253,75 @@ def _hull(views: Sequence[AxisView], why: str) -> AxisView:
     return settled(view.doubted(BOUNDED, why))
 
 
-def _aligned_except(a: TensorField, b: TensorField, axis: int) -> TensorField:
-    """`b` with the atoms of `a` on every axis but one."""
-    guide = a.with_axis(axis, (new_atom(b.shape[axis]),))
-    return _aligned(guide, b)[1]
+def _aligned(a: TensorField, b: TensorField, *, refined: bool = False) -> tuple[TensorField, TensorField]:
+    """Both with the same atoms on every axis, those of `a` where they will do.
+
+    `refined`: they have been cut alike as far as they can be; an axis that still differs is taken as one.
+    """
+    ours: dict[int, int] = {}
+    theirs: dict[int, int] = {}
+    layout = list(a.layout)
+    for axis, (p, q) in enumerate(zip(a.layout, b.layout, strict=True)):
+        if p == q:
+            continue
+        if [x[1] for x in p] == [y[1] for y in q]:
+            layout[axis] = tuple([_common_atom(a, x, b, y, ours, theirs) for x, y in zip(p, q, strict=True)])
+        elif b.moves_along(q):
+            if a.moves_along(p):
+                pair = (a.fused(axis), b.fused(axis)) if refined else _refined(a, b)
+                return _aligned(*pair, refined=True)
+            # What nothing moves along takes any atoms.
+            layout[axis] = tuple([new_atom(y[1], kinds=y[0] < 0) for y in q])
+            theirs.update({y[0]: x[0] for x, y in zip(layout[axis], q, strict=True)})
+    atoms = tuple(layout)
+    return _renamed(a, atoms, ours), _renamed(b, atoms, theirs)
 
 
-def _aligned(a: TensorField, b: TensorField) -> tuple[TensorField, TensorField]:
-    """Both with the same atoms on every axis; `b` takes the names of `a`."""
-    if a.layout == b.layout:
-        return a, b
-    if any(p != q and [x[1] for x in p] != [x[1] for x in q] for p, q in zip(a.layout, b.layout, strict=True)):
-        a, b = _refined(a, b)
-    pairs = zip(a.layout, b.layout, strict=True)
-    names = {y[0]: x[0] for p, q in pairs if p != q for x, y in zip(p, q, strict=True) if x[0] != y[0]}
-    if not names:
-        return a, TensorField(a.layout, b.views, b.uneven, a.shape)
-    renamed = _renaming(names)
-    uneven = frozenset(names.get(u, u) for u in b.uneven) if b.uneven else b.uneven
-    return a, TensorField(a.layout, b.views.changed(renamed), uneven, a.shape)
+def _common_atom(
+    a: TensorField, x: Atom, b: TensorField, y: Atom, ours: dict[int, int], theirs: dict[int, int]
+) -> Atom:
+    """One atom for two; where one of them tells kinds of channels apart and the other positions, a new one."""
+    common = x
+    if (x[0] < 0) != (y[0] < 0):
+        kinds = all(atom[0] < 0 or not field.moves_along((atom,)) for field, atom in ((a, x), (b, y)))
+        common = new_atom(x[1], kinds=kinds)
+        ours[x[0]] = common[0]
+    if y[0] != common[0]:
+        theirs[y[0]] = common[0]
+    return common
 
 
-def _renaming(names: dict[int, int]) -> Callable[[AxisView], AxisView]:
-    def renamed(view: AxisView) -> AxisView:
+def _renamed(field: TensorField, layout: Layout, names: dict[int, int]) -> TensorField:
+    """The field with other atoms."""
+
+    def change(view: AxisView) -> AxisView:
         if names.keys().isdisjoint(view.atoms):
             return view
         return view.moved(tuple([names.get(u, u) for u in view.atoms]), view.sight)
 
-    return renamed
+    if layout == field.layout:
+        return field
+    uneven = frozenset(names.get(u, u) for u in field.uneven) if field.uneven else field.uneven
+    return TensorField(layout, field.views.changed(change) if names else field.views, uneven, field.shape)
 
 
 def _refined(a: TensorField, b: TensorField) -> tuple[TensorField, TensorField]:
     """Both cut into atoms fine enough for the two of them, by way of a reshape to those sizes and back."""
-    fine = [
-        _common(tuple(x.size for x in p), tuple(y.size for y in q)) for p, q in zip(a.layout, b.layout, strict=True)
-    ]
+    fine = []
+    for axis in range(len(a.layout)):
+        sizes = _common(tuple(x.size for x in a.layout[axis]), tuple(y.size for y in b.layout[axis]))
+        if not sizes:
+            a, b, sizes = a.fused(axis), b.fused(axis), (a.shape[axis],)
+        fine.append(sizes)
     flat = tuple(n for axis in fine for n in axis)
     return _grouped(reshaped(a, flat), fine), _grouped(reshaped(b, flat), fine)
 
 
 def _common(p: tuple[int, ...], q: tuple[int, ...]) -> tuple[int, ...]:
-    """Sizes whose boundaries include those of both; the whole axis as one where the boundaries do not nest."""
+    """Sizes whose boundaries include those of both; none where the boundaries do not nest."""
     edges = sorted({prod(p[n:]) for n in range(len(p) + 1)} | {prod(q[n:]) for n in range(len(q) + 1)})
     if any(high % low for low, high in pairwise(edges)):
-        return (edges[-1],)
+        return ()
     return tuple(high // low for low, high in pairwise(edges))[::-1] or (1,)
 
 

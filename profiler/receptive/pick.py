@@ -10,7 +10,7 @@ from profiler.receptive.field import MOST_POSITIONS, TOO_MANY, TensorField, new_
 from profiler.receptive.index_map import IndexMap, shifted
 from profiler.receptive.index_map import taken as places_map
 from profiler.receptive.merge import concatenated, merged
-from profiler.receptive.reshape import expanded_to, reshaped
+from profiler.receptive.reshape import reshaped
 from profiler.receptive.view import BOUNDED, AxisView
 
 Places = npt.NDArray[np.int64]
@@ -110,18 +110,15 @@ def placed(field: TensorField, value: TensorField, axis: int, places: Places, *,
     source[places] = size + np.arange(len(places))  # of a place that is named twice the last value stays
     if len(places) == size == len(np.unique(places)) and not adds:
         return taken(value, axis, source - size)
-    twice = adds or len(np.unique(places)) < len(places)
-    along = field.uids([axis]) | value.uids([axis])
-    moving = any(not along.isdisjoint(v.atoms) for f in (field, value) for v in (*f.true, *f.local))
-    if moving and not twice:
-        both = concatenated([field, value], axis, (*field.shape[:axis], size + len(places), *field.shape[axis + 1 :]))
-        return both.moved(axis, places_map(tuple(source.tolist())), size)
-    if moving:
-        window = _collected(size, tuple(places.tolist()))
-        return merged([field, value.moved(axis, window, size)], field.shape)
-    rest = expanded_to(value.reduced([axis], keep=True), field.shape)
-    joined = merged([field, rest], field.shape)
-    return joined.with_uneven(joined.uids([axis]))
+    if adds or len(np.unique(places)) < len(places):
+        return merged([field, value.moved(axis, _collected(size, tuple(places.tolist())), size)], field.shape)
+    both = concatenated([field, value], axis, (*field.shape[:axis], size + len(places), *field.shape[axis + 1 :]))
+    window, own = places_map(tuple(source.tolist())), both.uids([axis])
+    if field.uneven.isdisjoint(field.uids([axis])) and value.uneven.isdisjoint(value.uids([axis])):
+        # Some of each stays: that the two differ is no reason for doubt.
+        even = TensorField(both.layout, both.views, both.uneven - own, both.shape).moved(axis, window, size)
+        return even.with_uneven(even.uids([axis])) if own & both.uneven else even
+    return both.moved(axis, window, size)
 
 
 def _collected(size: int, places: tuple[int, ...]) -> IndexMap:

@@ -1,89 +1,70 @@
 """Reshaping a field: atoms are split where the new shape cuts them, and grouped anew."""
 
 from profiler.receptive.field import Atom, Layout, TensorField, new_atom
-from profiler.receptive.view import BOUNDED, AxisView
+from profiler.receptive.view import AxisView
 
 
 def reshaped(field: TensorField, shape: tuple[int, ...]) -> TensorField:
     """The field of `tensor.reshape(shape)`, elements in row-major order.
 
-    Where a new axis would cut an atom at a place that does not divide it, what the atom's positions see is joined, and
-    the views along it become bounds.
+    Where a new axis would cut an atom at a place that does not divide it, the atoms there are made one that it divides.
     """
     if shape == field.shape:
         return field
     if 0 in shape:
         return field.like(shape)
-    atoms = [a for axis in field.layout for a in axis if a[1] != 1]
-    atoms.reverse()  # the next one is the last
+    old = [a for axis in field.layout for a in axis if a[1] != 1]
+    atoms = old[::-1]  # the next one is the last
     splits: dict[int, tuple[Atom, Atom]] = {}
-    dissolved: set[int] = set()
     layout: list[tuple[Atom, ...]] = []
+    begun = -1
     for size in shape:
         taken: list[Atom] = []
         room = size
         while room > 1:
             atom = atoms.pop()
+            if begun + 1 < len(old) and atom is old[begun + 1]:
+                begun += 1
             if room % atom[1] == 0:
                 taken.append(atom)
                 room //= atom[1]
             elif atom[1] % room == 0:
-                outer, inner = new_atom(room), new_atom(atom[1] // room)
+                kinds = atom[0] < 0
+                outer, inner = new_atom(room, kinds=kinds), new_atom(atom[1] // room, kinds=kinds)
                 splits[atom[0]] = (outer, inner)
                 atoms.append(inner)
                 taken.append(outer)
                 room = 1
             else:
-                _dissolve(atom, room, atoms, dissolved, taken)
-                room = 1
+                return reshaped(_with_one(field, old, begun), shape)
         layout.append(tuple(taken) or (new_atom(1),))
-    return _renamed(field, tuple(layout), shape, splits, dissolved)
+    return _renamed(field, tuple(layout), shape, splits)
 
 
-def _dissolve(atom: Atom, room: int, atoms: list[Atom], dissolved: set[int], taken: list[Atom]) -> None:
-    """Join atoms until the new axis' boundary falls on one, and hand out fresh ones that no view follows."""
-    dissolved.add(atom.uid)
-    total = atom.size
-    while total % room:
-        following = atoms.pop()
-        dissolved.add(following.uid)
-        total *= following.size
-    taken.append(new_atom(room))
-    if total // room > 1:
-        atoms.append(new_atom(total // room))
+def _with_one(field: TensorField, atoms: list[Atom], at: int) -> TensorField:
+    """The field with an atom and the next made one."""
+    groups = [*((a,) for a in atoms[:at]), tuple(atoms[at : at + 2]), *((a,) for a in atoms[at + 2 :])]
+    return field.with_layout(tuple(groups)).fused(at)
 
 
 def _renamed(
-    field: TensorField,
-    layout: Layout,
-    shape: tuple[int, ...],
-    splits: dict[int, tuple[Atom, Atom]],
-    dissolved: set[int],
+    field: TensorField, layout: Layout, shape: tuple[int, ...], splits: dict[int, tuple[Atom, Atom]]
 ) -> TensorField:
     # An atom of size one is not carried over, and a view along it alone is the same for every element.
     single = {a[0] for axis in field.layout for a in axis if a[1] == 1}
-    touched = single.union(splits, dissolved)
+    touched = single.union(splits)
 
     def expanded(uid: int) -> tuple[int, ...]:
         return tuple(u for a in splits[uid] for u in expanded(a.uid)) if uid in splits else (uid,)
 
-    sizes: dict[int, int] = {}
-    lost = {u for uid in dissolved for u in expanded(uid)}
-
     def change(view: AxisView) -> AxisView:
         if touched.isdisjoint(view.atoms):
             return view
-        view = view.moved(tuple([u for uid in view.atoms if uid not in single for u in expanded(uid)]), view.sight)
-        if lost.isdisjoint(view.atoms):
-            return view
-        if not sizes:
-            sizes.update(field.sizes())
-            sizes.update({a.uid: a.size for pair in splits.values() for a in pair})
-        return view.projected(lost, sizes).doubted(BOUNDED, "an axis was cut where it does not divide")
+        return view.moved(tuple([u for uid in view.atoms if uid not in single for u in expanded(uid)]), view.sight)
 
     uneven = field.uneven
     if uneven:
-        uneven = frozenset([u for uid in uneven - single for u in expanded(uid)]) - lost
+        uneven = frozenset([u for uid in uneven - single for u in expanded(uid)])
     return TensorField(layout, field.views.changed(change), uneven, shape)
 
 

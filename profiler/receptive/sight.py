@@ -6,19 +6,20 @@ Behind convolutions and pools that pad with zeros every edge is a straight line 
 
 and positions outside head..tail see nothing: `Line`. Such lines stay lines through every window of neighbouring taps,
 so that seven integers are exact at every position. Everything else (dilation at the borders, upsampling, mirrored
-padding) is a `Table`: it knows its law at once and its positions when they are asked for.
+padding) is a `Table`: it knows its law at once and its positions when they are asked for. Concatenated channels are a
+`Stack` of sights, one for each kind of channel.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, reduce
 from math import prod
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from profiler.profile import Phases
-from profiler.receptive.index_map import IndexMap, joining, repeating
+from profiler.receptive.index_map import IndexMap, joining, repeating, within
 from profiler.receptive.lattice import MOST_PHASES, Lattice
 from profiler.receptive.span import NOTHING, Span
 
@@ -28,11 +29,6 @@ Report = tuple[int, Fraction, int, Phases | None]
 MOST_LISTED = 64
 
 _ZERO = Fraction(0)
-
-
-@lru_cache(maxsize=1024)
-def _fraction(numerator: int, denominator: int) -> Fraction:
-    return Fraction(numerator, denominator)
 
 
 class Sight:
@@ -53,7 +49,7 @@ class Sight:
         self.size = size
         self.extent = extent
         self.aligned = aligned
-        self._derived: dict[Any, Sight] = {}
+        self._derived: dict[Hashable, Sight] = {}
         self.known_span: Span | None = None
         self._lattice: Lattice | None = None
         self.known_reach: tuple[int, int] | None = None
@@ -82,6 +78,18 @@ class Sight:
         return first <= last
 
     @property
+    def gaps(self) -> bool:
+        """Whether some positions see nothing."""
+        raise NotImplementedError
+
+    @property
+    def holes(self) -> bytes:
+        """Which positions see nothing; empty where all see something."""
+        if not self.gaps:
+            return b""
+        return (self.span.last < self.span.first).tobytes()
+
+    @property
     def covers(self) -> bool:
         """Whether every position sees the input axis from end to end."""
         if self._covers is None:
@@ -97,6 +105,13 @@ class Sight:
             law = self.lattice
             self._report = _seen(self.span) if law is None else (law.size, law.stride, law.start, _phases(law))
         return self._report
+
+    def remembered(self, key: Hashable, make: Callable[[], "Sight"]) -> "Sight":
+        """What follows from this sight by a step that is taken once."""
+        found = self._derived.get(key)
+        if found is None:
+            found = self._derived[key] = make()
+        return found
 
     def through(self, window: IndexMap, outputs: int) -> "Sight":
         """Behind a window that moves along these positions."""
@@ -128,22 +143,27 @@ class Sight:
         aligned = self.aligned and other.aligned and mine is not None and its is not None and mine.centred(its)
         return Table(self.size, self.extent, (self, other), Span.union, law, aligned=aligned)
 
+    def within(self, window: IndexMap, outputs: int, outer: int, n: int, inner: int) -> "Sight":
+        """Behind a window that moves along the middle one of the axes (outer, n, inner) of an array of positions."""
+        return self.through(within(window, outputs, outer, n, inner), outer * outputs * inner)
+
     def over(self, sizes: tuple[int, ...], axes: tuple[int, ...]) -> "Sight":
         """The positions, which are those of an array of `sizes`, joined along some of its axes."""
         sight, rest = self, list(sizes)
         for axis in sorted(axes, reverse=True):
-            outer, n, inner = prod(rest[:axis]), rest.pop(axis), prod(rest[axis + 1 :] if axis < len(rest) else ())
-            if outer * inner == 1:
-                return sight.joined()
-            sight = sight.through(joining(outer, n, inner), outer * inner)
+            n = rest.pop(axis)
+            sight = sight.along(prod(rest[:axis]), n, prod(rest[axis:]))
         return sight
+
+    def along(self, outer: int, n: int, inner: int) -> "Sight":
+        """The positions of an array (outer, n, inner) joined along its middle axis."""
+        if outer * inner == 1:
+            return self.joined()
+        return self.through(joining(outer, n, inner), outer * inner)
 
     def joined(self) -> "Sight":
         """All positions as one."""
-        found = self._derived.get("joined")
-        if found is None:
-            found = self._derived["joined"] = fixed(*self.reach, self.extent)
-        return found
+        return self.remembered("joined", lambda: fixed(*self.reach, self.extent))
 
     def at(self, sizes: tuple[int, ...], index: tuple[int | slice, ...]) -> "Sight":
         """Some positions of those of an array of `sizes`."""
@@ -164,35 +184,69 @@ class Sight:
             full: sizes of the result.
         """
         sight = self
-        there = [n for n in order if n is not None]
-        if there != sorted(there):
-            sight = sight.permuted(sizes, tuple(there))
+        there = tuple([n for n in order if n is not None])
+        if there != tuple(sorted(there)):
+            sight = sight.permuted(sizes, there)
         rest = [sizes[n] for n in there]
         for axis, n in enumerate(order):
             if n is None:
-                outer, inner = prod(rest[:axis]), prod(rest[axis:])
-                sight = sight.through(repeating(outer, full[axis], inner), outer * full[axis] * inner)
+                sight = sight.repeated(prod(rest[:axis]), full[axis], prod(rest[axis:]))
                 rest.insert(axis, full[axis])
         return sight
 
+    def repeated(self, outer: int, n: int, inner: int) -> "Sight":
+        """The positions of an array (outer, inner), repeated along a new axis in the middle."""
+        if outer == 1 and inner > 1:
+            return stack((self,) * n)
+        return self.through(repeating(outer, n, inner), outer * n * inner)
+
     def permuted(self, sizes: tuple[int, ...], order: tuple[int, ...]) -> "Sight":
         """The positions of an array of `sizes` with its axes in another order."""
-        key = ("permuted", sizes, order)
-        found = self._derived.get(key)
-        if found is None:
 
-            def change(span: Span) -> Span:
-                return Span(*(x.reshape(sizes).transpose(order).reshape(-1) for x in (span.first, span.last)))
+        def change(span: Span) -> Span:
+            return Span(*(x.reshape(sizes).transpose(order).reshape(-1) for x in (span.first, span.last)))
 
-            found = self._derived[key] = Table(self.size, self.extent, (self,), change, None)
-        return found
+        return self.remembered(("permuted", sizes, order), lambda: Table(self.size, self.extent, (self,), change, None))
 
-    def running(self) -> "Sight":
-        """Each position sees what those before it see as well."""
-        found = self._derived.get("running")
-        if found is None:
-            found = self._derived["running"] = Table(self.size, self.extent, (self,), Span.running, None)
-        return found
+    def running(self, sizes: tuple[int, ...], axis: int) -> "Sight":
+        """Each position of an array of `sizes` sees what those before it along an axis see as well."""
+
+        def change(span: Span) -> Span:
+            return span.reshape(sizes).running(axis).reshape((-1,))
+
+        return self.remembered(("running", sizes, axis), lambda: Table(self.size, self.extent, (self,), change, None))
+
+    def running_in(self, sizes: npt.NDArray[np.int64], *, both_ways: bool) -> "Sight":
+        """Of packed sequences, `sizes[t]` of which have a step t: each row sees those before it in its sequence."""
+
+        def change(span: Span) -> Span:
+            first, last = span.first.copy(), span.last.copy()
+            for edge, join in ((first, np.minimum), (last, np.maximum)):
+                at, before = 0, edge[: sizes[0]]
+                rows = []
+                for n in sizes.tolist():
+                    before = edge[at : at + n] = join(edge[at : at + n], before[:n])
+                    rows.append((at, n))
+                    at += n
+                if both_ways:
+                    ends = edge[: sizes[0]].copy()
+                    for start, n in rows:
+                        ends[:n] = edge[start : start + n]
+                    for start, n in rows:
+                        edge[start : start + n] = ends[:n]
+            return Span(first, last)
+
+        return Table(self.size, self.extent, (self,), change, None)
+
+    def looked(self, looks: npt.NDArray[np.bool_]) -> "Sight":
+        """Positions that each see what some of these see: `looks` is (new positions, positions)."""
+
+        def change(span: Span) -> Span:
+            first = np.where(looks, span.first, NOTHING).min(axis=1)
+            return Span(first, np.where(looks, span.last, -NOTHING).max(axis=1))
+
+        key = ("looked", looks.shape, looks.tobytes())
+        return self.remembered(key, lambda: Table(len(looks), self.extent, (self,), change, None))
 
     def same(self, other: "Sight") -> bool:
         """Whether both see the same, position by position."""
@@ -285,11 +339,29 @@ class Table(Sight):
                 self.known_reach = sight.reach
         return self.known_reach
 
+    @property
+    def gaps(self) -> bool:
+        """Whether some positions see nothing."""
+        sight: Sight = self
+        while isinstance(sight, Table) and sight.window is not None and sight.known_span is None:
+            if not all_read(sight.window, sight.size, sight.sources[0].size):
+                break
+            sight = sight.sources[0]
+        if not isinstance(sight, Table):
+            return sight.gaps
+        return bool((sight.span.last < sight.span.first).any())
+
 
 def _ends(span: Span) -> tuple[int, int]:
     if len(span.first) == 0:
         return NOTHING, -NOTHING
     return int(span.first.min()), int(span.last.max())
+
+
+@lru_cache(maxsize=4096)
+def all_read(window: IndexMap, outputs: int, inputs: int) -> bool:
+    """Whether every one of the outputs reads some input."""
+    return bool(window.indices(outputs, inputs)[1].any(axis=1).all())
 
 
 @lru_cache(maxsize=4096)
@@ -306,122 +378,168 @@ def fixed(first: int, last: int, extent: int) -> Sight:
     return sight
 
 
-class Line(Sight):
-    """Straight edges, cut off at the ends of the input."""
+class Stack(Sight):
+    """Rows of positions one after the other: the outermost axis of an array, each position of which has its own sight.
 
-    __slots__ = ("head", "high", "least", "low", "most", "step", "tail")
+    Concatenated channels see different things; as long as they are told apart, each keeps its own law.
 
-    def __init__(
-        self, size: int, extent: int, *, step: int, low: int, high: int, least: int, most: int, head: int, tail: int,
-        aligned: bool = True,
-    ) -> None:  # fmt: skip
-        self.size = size
-        self.extent = extent
-        self.aligned = aligned
-        self._derived = {}
-        self.known_span = self._lattice = self.known_reach = self._report = self._covers = None
-        self.step = step
-        self.low = low
-        self.high = high
-        self.least = least
-        self.most = most
-        self.head = head
-        self.tail = tail
+    Attributes:
+        parts: the rows, all of one size.
+        kinds: those that differ.
+    """
+
+    __slots__ = ("_gaps", "_joint", "kinds", "parts")
+
+    def __init__(self, parts: tuple[Sight, ...]) -> None:
+        first = parts[0]
+        self.kinds = tuple(dict.fromkeys(parts))
+        super().__init__(first.size * len(parts), first.extent, aligned=all([k.aligned for k in self.kinds]))  # noqa: C419  # a list is faster
+        self.parts = parts
+        self._gaps: bool | None = None
+        self._joint: Sight | None = None
+
+    @property
+    def joint(self) -> Sight:
+        """What the rows see together."""
+        if self._joint is None:
+            self._joint = reduce(Sight.union, self.kinds)
+        return self._joint
 
     @property
     def span(self) -> Span:
         """The truth, position by position."""
         if self.known_span is None:
-            line = np.arange(self.head, self.tail + 1) * self.step
-            first, last = np.full(self.size, NOTHING), np.full(self.size, -NOTHING)
-            first[self.head : self.tail + 1] = np.maximum(line + self.low, self.least)
-            last[self.head : self.tail + 1] = np.minimum(line + self.high, self.most)
-            self.known_span = Span(first, last)
+            self.known_span = Span.concatenate([p.span for p in self.parts])
         return self.known_span
-
-    @property
-    def lattice(self) -> Lattice:
-        """The law without borders."""
-        if self._lattice is None:
-            self._lattice = Lattice(1, self.step, ((self.low, self.high),))
-        return self._lattice
 
     @property
     def reach(self) -> tuple[int, int]:
         """First and last input that any position sees."""
-        return self.least, self.most
+        if self.known_reach is None:
+            ends = [p.reach for p in self.kinds]
+            self.known_reach = min(first for first, _ in ends), max(last for _, last in ends)
+        return self.known_reach
 
     @property
-    def sees(self) -> bool:
-        """Whether any position sees anything: head <= tail always."""
-        return True
+    def gaps(self) -> bool:
+        """Whether some positions see nothing."""
+        if self._gaps is None:
+            self._gaps = any([k.gaps for k in self.kinds])  # noqa: C419  # as above
+        return self._gaps
+
+    @property
+    def covers(self) -> bool:
+        """Whether every position sees the input axis from end to end."""
+        return all(p.covers for p in self.kinds)
 
     @property
     def report(self) -> Report:
-        """Size, stride and start."""
-        if self._report is None:
-            self._report = self.high - self.low + 1, _fraction(self.step, 1), self.low, None
-        return self._report
+        """Of the rows joined."""
+        return self.joint.report
 
-    def _through(self, window: IndexMap, outputs: int) -> Sight:
-        advance = window.advance
-        if not window.dense or advance <= 0:
-            return super()._through(window, outputs)
-        # Of the taps `window.low ... window.high`, moved on by `advance`, those from head to tail count.
-        head = max(0, -((window.high - self.head) // advance))
-        tail = min(outputs - 1, (self.tail - window.low) // advance)
-        if head > tail:
-            return super()._through(window, outputs)
-        step = self.step * advance
-        low, high = self.low + self.step * window.low, self.high + self.step * window.high
-        least, most = max(self.least, step * head + low), min(self.most, step * tail + high)
-        return Line(outputs, self.extent, step=step, low=low, high=high, least=least, most=most, head=head, tail=tail,
-            aligned=self.aligned)  # fmt: skip
+    def within(self, window: IndexMap, outputs: int, outer: int, n: int, inner: int) -> Sight:
+        """Behind a window that moves along the middle one of the axes (outer, n, inner) of an array of positions."""
+        rows = len(self.parts)
+        if outer % rows == 0:
+            return self._each(lambda p: p.within(window, outputs, outer // rows, n, inner))
+        if rows % (outer * n):
+            return super().within(window, outputs, outer, n, inner)
+        rest = rows // (outer * n)
+        places, valid = window.indices(outputs, n)
+        taps = [dict.fromkeys(row[counts].tolist()) for row, counts in zip(places, valid, strict=True)]
+        parts = [
+            self._together([(o * n + t) * rest + r for t in each])
+            for o in range(outer) for each in taps for r in range(rest)
+        ]  # fmt: skip
+        return stack(tuple(parts))
 
-    def _union(self, other: Sight) -> Sight:
-        if isinstance(other, Line) and self.step == other.step and self.head == other.head and self.tail == other.tail:
-            left = _dominant(self.low, self.least, other.low, other.least)
-            right = _dominant(-self.high, -self.most, -other.high, -other.most)
-            if left is not None and right is not None:
-                (low, least), (high, most) = left, right
-                aligned = self.aligned and other.aligned and self.low + self.high == other.low + other.high
-                return self._like(other, low, -high, least, -most, aligned=aligned)
-        return super()._union(other)
+    def along(self, outer: int, n: int, inner: int) -> Sight:
+        """The positions of an array (outer, n, inner) joined along its middle axis."""
+        rows = len(self.parts)
+        if n == rows and outer == 1:
+            return self.joint
+        if outer % rows == 0:
+            return self._each(lambda p: p.along(outer // rows, n, inner))
+        if rows % (outer * n):
+            return super().along(outer, n, inner)
+        rest = rows // (outer * n)
+        return stack(tuple(
+            self._together([(o * n + t) * rest + r for t in range(n)]) for o in range(outer) for r in range(rest)
+        ))  # fmt: skip
 
-    def _like(self, other: "Line", low: int, high: int, least: int, most: int, *, aligned: bool) -> "Line":
-        """The line with these edges, which is one of the two where they are its own."""
-        for line in (self, other):
-            if (line.low, line.least, line.high, line.most) == (low, least, high, most) and line.aligned is aligned:
-                return line
-        return Line(
-            self.size, self.extent, step=self.step, low=low, high=high, least=least, most=most,
-            head=self.head, tail=self.tail, aligned=aligned,
-        )  # fmt: skip
+    def repeated(self, outer: int, n: int, inner: int) -> Sight:
+        """The positions of an array (outer, inner), repeated along a new axis in the middle."""
+        rows = len(self.parts)
+        if outer % rows == 0:
+            return self._each(lambda p: p.repeated(outer // rows, n, inner))
+        if rows % outer:
+            return super().repeated(outer, n, inner)
+        rest = rows // outer
+        return stack(tuple(p for o in range(outer) for p in self.parts[o * rest : (o + 1) * rest] * n))
+
+    def permuted(self, sizes: tuple[int, ...], order: tuple[int, ...]) -> Sight:
+        """The positions of an array of `sizes` with its axes in another order."""
+        lead = self._lead(sizes)
+        if lead is None or sorted(order[:lead]) != list(range(lead)):
+            return super().permuted(sizes, order)
+        rows = np.arange(len(self.parts)).reshape(sizes[:lead]).transpose(order[:lead]).reshape(-1)
+        inner = tuple(n - lead for n in order[lead:])
+        moved = self if inner == tuple(range(len(inner))) else self._each(lambda p: p.permuted(sizes[lead:], inner))
+        parts = moved.parts if isinstance(moved, Stack) else (moved,)
+        return stack(tuple(parts[n] for n in rows.tolist()))
+
+    def at(self, sizes: tuple[int, ...], index: tuple[int | slice, ...]) -> Sight:
+        """Some positions of those of an array of `sizes`."""
+        lead = self._lead(sizes)
+        if lead is None:
+            return super().at(sizes, index)
+        rows = np.arange(len(self.parts)).reshape(sizes[:lead])[index[:lead]].reshape(-1).tolist()
+        parts = [self.parts[n] for n in rows]
+        if any(not isinstance(i, slice) for i in index[lead:]):
+            parts = [p.at(sizes[lead:], index[lead:]) for p in parts]
+        return stack(tuple(parts))
+
+    def running(self, sizes: tuple[int, ...], axis: int) -> Sight:
+        """Each position of an array of `sizes` sees what those before it along an axis see as well."""
+        lead = self._lead(sizes)
+        if lead is None or axis < lead:
+            return super().running(sizes, axis)
+        return self._each(lambda p: p.running(sizes[lead:], axis - lead))
 
     def same(self, other: Sight) -> bool:
         """Whether both see the same, position by position."""
-        if self is other:
-            return True
-        if not isinstance(other, Line):
-            return super().same(other)
-        if (self.head, self.tail, self.least, self.most) != (other.head, other.tail, other.least, other.most):
-            return False
-        if self.step != other.step:
-            return super().same(other)
-        line = self.step * self.tail
-        if max(line + self.low, self.least) != max(line + other.low, self.least):
-            return False
-        line = self.step * self.head
-        return min(line + self.high, self.most) == min(line + other.high, self.most)
+        if isinstance(other, Stack) and len(other.parts) == len(self.parts):
+            return all(p.same(q) for p, q in dict.fromkeys(zip(self.parts, other.parts, strict=True)))
+        return super().same(other)
+
+    def _union(self, other: Sight) -> Sight:
+        if isinstance(other, Stack) and len(other.parts) == len(self.parts):
+            return stack(tuple(p.union(q) for p, q in zip(self.parts, other.parts, strict=True)))
+        return super()._union(other)
+
+    def _each(self, change: Callable[[Sight], Sight]) -> Sight:
+        made = {p: change(p) for p in self.kinds}
+        return stack(tuple(made[p] for p in self.parts))
+
+    def _together(self, rows: Sequence[int]) -> Sight:
+        kinds = dict.fromkeys(self.parts[n] for n in rows)
+        return reduce(Sight.union, kinds) if kinds else blank(self.parts[0].size, self.extent)
+
+    def _lead(self, sizes: tuple[int, ...]) -> int | None:
+        """How many axes of an array of `sizes` the rows are."""
+        return next((n for n in range(len(sizes) + 1) if prod(sizes[:n]) == len(self.parts)), None)
 
 
-def _dominant(low: int, least: int, other_low: int, other_least: int) -> tuple[int, int] | None:
-    """The one of two edges `max(step u + low, least)` that lies below the other at every u."""
-    if low <= other_low and least <= other_least:
-        return low, least
-    return (other_low, other_least) if other_low <= low and other_least <= least else None
+def stack(parts: tuple[Sight, ...]) -> Sight:
+    """Rows one after the other; the same rows give the same object."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    if all(isinstance(p, Stack) and len(p.parts) == len(first.parts) for p in parts):  # type: ignore[attr-defined]  # as tested
+        return stack(tuple(q for p in parts for q in p.parts))  # type: ignore[attr-defined]  # as above
+    return first.remembered(("stack", parts), lambda: Stack(parts))
 
 
-def identity(size: int) -> Line:
-    """Each position of an input axis sees itself."""
-    return Line(size, size, step=1, low=0, high=0, least=0, most=size - 1, head=0, tail=size - 1)
+def blank(size: int, extent: int) -> Sight:
+    """Positions that see nothing."""
+    return Table(size, extent, (), lambda: Span(np.full(size, NOTHING), np.full(size, -NOTHING)), None)

@@ -60,15 +60,13 @@ class Span:
         return Span(np.broadcast_to(self.first, shape), np.broadcast_to(self.last, shape))
 
     @classmethod
-    def concatenate(cls, spans: Sequence["Span"]) -> "Span":
-        """One after the other."""
-        return cls(np.concatenate([s.first for s in spans]), np.concatenate([s.last for s in spans]))
+    def concatenate(cls, spans: Sequence["Span"], axis: int = 0) -> "Span":
+        """One after the other along an axis."""
+        return cls(np.concatenate([s.first for s in spans], axis), np.concatenate([s.last for s in spans], axis))
 
-    def running(self, *, backwards: bool = False) -> "Span":
-        """What each position and all before it see; `backwards`: it and all after it."""
-        if backwards:
-            return Span(np.minimum.accumulate(self.first[::-1])[::-1], np.maximum.accumulate(self.last[::-1])[::-1])
-        return Span(np.minimum.accumulate(self.first), np.maximum.accumulate(self.last))
+    def running(self, axis: int = 0) -> "Span":
+        """What each position and all before it along an axis see."""
+        return Span(np.minimum.accumulate(self.first, axis), np.maximum.accumulate(self.last, axis))
 
     def widest(self) -> int:
         """Largest number of inputs that one position sees."""

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from profiler.profile import Phases, ReceptiveField
 from profiler.receptive.field import TensorField, Views
-from profiler.receptive.view import BOUNDED, STATUSES, UNKNOWN, AxisView
+from profiler.receptive.view import EXACT, STATUSES, UNKNOWN, AxisView
 
 _STILL = Fraction(0)
 _WHOLE_INPUT = STATUSES.index("whole-input")
@@ -75,6 +75,6 @@ def _axis(view: AxisView) -> tuple[int, Fraction, int, Phases | None, int]:
     sight, doubt = view.sight, view.doubt
     if doubt == UNKNOWN:
         return sight.extent, _STILL, 0, None, doubt
-    if view.whole or (view.mixed and doubt <= BOUNDED and sight.covers):
+    if view.whole or (view.mixed and doubt == EXACT and sight.covers):
         return sight.extent, _STILL, 0, None, _WHOLE_INPUT
     return *sight.report, doubt

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence, Set
 from math import prod
 
-from profiler.receptive.index_map import IndexMap, within
+from profiler.receptive.index_map import IndexMap
 from profiler.receptive.lattice import Lattice
 from profiler.receptive.sight import Sight, fixed
 from profiler.receptive.span import NOTHING, Span
@@ -67,12 +67,12 @@ class AxisView:
         return self.doubt < UNKNOWN
 
     def doubted(self, doubt: int, why: str) -> "AxisView":
-        """The same, no surer than `doubt`; what sees everything for certain stays certain."""
-        if self.doubt >= doubt or (self.whole and self.doubt == EXACT):
-            return self
-        view = AxisView(self.atoms, self.sight, doubt, self.mixed, why)
-        view.whole = self.whole and doubt <= BOUNDED
-        return view
+        """The same, no surer than `doubt`."""
+        return self if self.doubt >= doubt else AxisView(self.atoms, self.sight, doubt, self.mixed, why)
+
+    def bounded(self) -> "AxisView":
+        """The same as an upper bound."""
+        return self.doubted(BOUNDED, "")
 
     def moved(self, atoms: tuple[int, ...], sight: Sight) -> "AxisView":
         """Another sight of the same standing."""
@@ -94,27 +94,42 @@ class AxisView:
         at = self.atoms.index(uid)
         outer = prod([sizes[u] for u in self.atoms[:at]])
         inner = prod([sizes[u] for u in self.atoms[at + 1 :]])
-        step = within(window, outputs, outer, sizes[uid], inner)
-        return self.moved(self.atoms, self.sight.through(step, outer * outputs * inner))
+        return self.moved(self.atoms, self.sight.within(window, outputs, outer, sizes[uid], inner))
 
     def projected(self, gone: Set[int], sizes: Mapping[int, int]) -> "AxisView":
         """The view after the positions along some atoms have been joined."""
         atoms = self.atoms
         if gone.isdisjoint(atoms):
             return self
-        # Joining a single position joins nothing: the law behind the view is lost, but nothing global has happened.
-        mixed = self.mixed or prod([sizes[uid] for uid in atoms if uid in gone]) > 1
+        # Joining a single position joins nothing, and joining channels nothing that lies apart in the input: the law
+        # behind the view may be lost, but nothing global has happened.
+        mixed = self.mixed or prod([sizes[uid] for uid in atoms if uid > 0 and uid in gone]) > 1
         kept = tuple([uid for uid in atoms if uid not in gone])
-        if not kept:
-            return settled(AxisView((), self.sight.joined(), self.doubt, mixed, self.why))
         axes = tuple([n for n, uid in enumerate(atoms) if uid in gone])
-        sight = self.sight.over(tuple([sizes[uid] for uid in atoms]), axes)
+        if kept or atoms[0] < 0:
+            sight = self.sight.over(tuple([sizes[uid] for uid in atoms]), axes)
+        else:
+            sight = self.sight.joined()
         return settled(AxisView(kept, sight, self.doubt, mixed, self.why))
 
 
+def ragged(view: AxisView, sizes: Mapping[int, int]) -> tuple[int, ...]:
+    """Atoms along which a view of which some positions see nothing must be kept whole for all others to see something.
+
+    Zeros were padded there: beside another branch elements in the padding see only what that branch does.
+    """
+    for n, uid in reversed(list(enumerate(view.atoms))):
+        if len(view.atoms) > 1 and not view.sight.over(tuple(sizes[u] for u in view.atoms), (n,)).gaps:
+            return (uid,)
+    return view.atoms
+
+
 def settled(view: AxisView) -> AxisView:
-    """The view; where everything has come to see everything, it stops moving, and nothing that follows changes it."""
-    if view.mixed and view.doubt <= BOUNDED and view.sight.covers:
+    """The view; where everything has come to see everything, it stops moving, and nothing that follows changes it.
+
+    Where the last positions have been joined a bound will do: what joins them is no less global for it.
+    """
+    if view.mixed and view.doubt <= (EXACT if view.atoms else BOUNDED) and view.sight.covers:
         if view.atoms:
             view.atoms, view.sight = (), view.sight.joined()
         view.whole = True
@@ -142,6 +157,7 @@ __all__ = [
     "AxisView",
     "Span",
     "blind_view",
+    "ragged",
     "settled",
     "unknown_view",
 ]

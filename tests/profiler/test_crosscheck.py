@@ -3,6 +3,7 @@
 import random
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import flop_registry
 
 from profiler import analyze
+from profiler.analyzer import Subject
 from profiler.crosscheck import PEERS, peers
 from profiler.errors import UsageError
 
@@ -274,12 +276,12 @@ def test_the_users_inputs_are_not_written_to():
     assert (x.tolist(), ids.tolist()) == ([[1, 1], [1, 1]], [0, 0, 0])
 
 
-@pytest.mark.filterwarnings("ignore:Using `torch.compile")  # torch says so when a compiled module meets a counter
-def test_compiled_modules_are_counted_as_they_are_written():
-    model = torch.compile(nn.Sequential(nn.Linear(4, 4)), backend="eager")
-    profile = analyze(model, (2, 4))
-    for peer in PEERS:
-        assert profile.crosscheck(peer).status == "reconciled"
+@pytest.mark.parametrize("peer", PEERS)
+def test_compiled_modules_are_run_as_they_are_written(peer):
+    model = nn.Sequential(nn.Linear(4, 4))
+    compiled = Subject(torch.compile(model, backend="eager"), ((2, 4),), {})
+    check = replace(analyze(model, (2, 4)), subject=compiled).crosscheck(peer)
+    assert (check.status, check.ours) == ("reconciled", 32)
 
 
 def test_unknown_peers_are_named():

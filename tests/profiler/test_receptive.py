@@ -170,13 +170,19 @@ def test_flattening_and_unflattening_lose_nothing():
     assert (field.size, field.stride, field.status) == ((2, 2), (2, 2), "exact")
 
 
-def test_slices_of_concatenated_branches_are_only_bounded():
+def test_slices_of_concatenated_branches_know_which_branch_they_hold():
     class Split(nn.Module):
+        def __init__(self, first, end):
+            super().__init__()
+            self.part = slice(first, end)
+
         def forward(self, x):
             both = torch.cat([x, F.avg_pool2d(x, 3, 1, 1)], 1)
-            return F.relu(both[:, :1])
+            return F.relu(both[:, self.part])
 
-    assert last(Split(), (1, 1, 8, 8)).status == "bounded"
+    for part, size in {(0, 2): 1, (2, 4): 3, (1, 3): 3}.items():
+        field = last(Split(*part), (1, 2, 8, 8))
+        assert (field.size, field.status) == ((size, size), "exact")
 
 
 def test_a_recurrence_sees_what_came_before():

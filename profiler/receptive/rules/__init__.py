@@ -8,11 +8,38 @@ from functools import cache
 
 from profiler.aten import find
 from profiler.aten.call import Call
-from profiler.receptive.field import TensorField
-from profiler.receptive.rules import mixing, movement, windows
-from profiler.receptive.rules.base import Fields, Result, Rule, merge, present, same
+from profiler.receptive.rules import (
+    attention,
+    movement,
+    patches,
+    pointwise,
+    products,
+    recurrent,
+    reductions,
+    resampling,
+    sampling,
+    selection,
+    windows,
+)
+from profiler.receptive.rules.base import Fields, Result, Rule, merge, same, unknown
 
-RULES: dict[str, Rule] = {**windows.TABLE, **mixing.TABLE, **movement.TABLE}
+FAMILIES = (
+    *(windows, resampling, patches, products, attention, recurrent, reductions),
+    *(movement, selection, sampling, pointwise),
+)
+
+
+def _joined() -> dict[str, Rule]:
+    table: dict[str, Rule] = {}
+    for family in FAMILIES:
+        twice = table.keys() & family.TABLE.keys()
+        if twice:
+            raise ValueError(f"rules listed twice: {', '.join(sorted(twice))}")
+        table.update(family.TABLE)
+    return table
+
+
+RULES = _joined()
 
 
 def output_fields(call: Call, fields: Fields) -> Result:
@@ -28,24 +55,15 @@ def output_fields(call: Call, fields: Fields) -> Result:
 @cache
 def rule_for(packet: str) -> Rule:
     """The rule of an operator, by its name without overload; in-place ones have that of their plain kind."""
-    rule = RULES.get(packet) or RULES.get(packet.rstrip("_"))
+    rule = RULES.get(packet) or RULES.get(packet.removesuffix("_"))
     if rule is not None:
         return rule
     operator = find(packet)
     if operator is None:
-        return unknown
-    if operator.op == "copy" and not packet.endswith("copy_"):
+        return unknown()
+    if operator.op == "copy":
         return same
-    return merge if operator.formula in ("Element by element", "Activations") or operator.op == "copy" else unknown
+    return merge if operator.formula in ("Element by element", "Activations") else unknown()
 
 
-def unknown(call: Call, fields: Fields) -> Result:
-    """The rule of operators of which nothing is known: their outputs may depend on everything that went in."""
-    reached = present(call, fields)
-    why = f"no rule for {call.packet}"
-    return [
-        TensorField.unknown(tuple(out.shape), reached[0].extent, why=why) if reached else None for out in call.outputs
-    ]
-
-
-__all__ = ["RULES", "output_fields", "rule_for"]
+__all__ = ["FAMILIES", "RULES", "output_fields", "rule_for"]
