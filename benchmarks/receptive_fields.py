@@ -158,7 +158,9 @@ def random_graphs(count: int) -> dict[str, Any]:
         rows.update(("exact" if c.reported == "exact" else "whole-input") if c.settled else "neither" for c in checks)
         operators.update(c.packet for c in checks)
         reasons.update(c.reason.partition(" in ")[0] for c in checks if not c.settled)
-        wrong.extend(f"{graph!r}{c.packet}: {c.detail}" for c in checks if c.contradicted)
+        first = next((f"{c.packet}: {c.detail}" for c in checks if c.contradicted), "")
+        if first:
+            wrong.append(f"{graph!r}{first}")
 
     begun = time.perf_counter()
     run()
@@ -272,7 +274,8 @@ def main() -> int:
     del library
     report = {"environment": environment(), "totals": totals(rows), "networks": rows, "random_graphs": graphs}
     print(json.dumps(report["totals"], indent=1))
-    print(json.dumps({k: v for k, v in graphs.items() if k != "operators"}, indent=1))
+    print(json.dumps({k: v for k, v in graphs.items() if k not in ("operators", "contradicted")}, indent=1))
+    print("".join(f"contradicted: {graph}\n" for graph in graphs.get("contradicted", ())[:5]), end="")
     if whole and graphs:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / "receptive_fields.json").write_text(json.dumps(report, indent=1) + "\n")

@@ -7,9 +7,10 @@ import numpy as np
 
 from profiler.onnx_ops.call import Fields, NodeCall
 from profiler.onnx_ops.fields import unknown
+from profiler.receptive.concat import concatenated
 from profiler.receptive.field import TensorField
 from profiler.receptive.index_map import Border, shifted
-from profiler.receptive.merge import concatenated, merged
+from profiler.receptive.merge import merged
 from profiler.receptive.pick import anywhere, sliced, taken
 from profiler.receptive.reshape import expanded_to, reshaped
 from profiler.receptive.view import DEPENDENT

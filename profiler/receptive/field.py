@@ -10,109 +10,19 @@ convolutions see.
 """
 
 from collections.abc import Callable, Iterable, Sequence, Set
-from itertools import count
 from math import prod
-from operator import is_
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from profiler.receptive.index_map import IndexMap
+from profiler.receptive.index_map import IndexMap, reads_all
+from profiler.receptive.layout import Atom, Extent, Layout, Views, new_atom
 from profiler.receptive.line import identity
-from profiler.receptive.sight import Stack, reads_all
+from profiler.receptive.stack import Stack
 from profiler.receptive.view import BOUNDED, UNKNOWN, AxisView, blind_view, ragged, settled, unknown_view
-
-if TYPE_CHECKING:
-    from profiler.profile import ReceptiveField
 
 # The scores of an attention layer move with query and key at once; beyond this many the table is not worth its memory.
 MOST_POSITIONS = 1 << 18
 TOO_MANY = f"more than {MOST_POSITIONS:,} positions differ"
-
-_serial = count(1)
-
-
-class Atom(NamedTuple):
-    """A factor of a tensor axis. No two axes of a tensor share one; what follows from an axis may keep its name.
-
-    Attributes:
-        uid: its name; negative where it tells kinds of channels apart rather than positions.
-        size: how many there are.
-    """
-
-    uid: int
-    size: int
-
-
-def new_atom(size: int, *, kinds: bool = False) -> Atom:
-    """An atom that no other tensor has."""
-    return Atom(-next(_serial) if kinds else next(_serial), size)
-
-
-Layout = tuple[tuple[Atom, ...], ...]
-
-
-class Extent(tuple[int, ...]):  # noqa: SLOT001  # a tuple's subclass can have none that are not empty
-    """Sizes of the input axes that are followed, one input of the network after the other.
-
-    Attributes:
-        axes: how many axes of each input.
-    """
-
-    axes: tuple[int, ...]
-
-    @classmethod
-    def of(cls, sizes: Sequence[Sequence[int]]) -> "Extent":
-        """From the sizes of each input's axes."""
-        extent = cls(n for axes in sizes for n in axes)
-        extent.axes = tuple(map(len, sizes))
-        return extent
-
-
-class Views:
-    """What a tensor's elements see, shared by all tensors that see the same.
-
-    Attributes:
-        true: one view per input axis that is followed.
-        local: the same without the operations that join all positions.
-        extent: size of each input axis that is followed.
-        report: the numbers of a report, once they have been worked out.
-        unions: what these and others see together, where that has been worked out, and the atoms along which only some
-            of them see anything.
-    """
-
-    __slots__ = ("extent", "local", "report", "true", "unions")
-
-    def __init__(self, true: tuple[AxisView, ...], local: tuple[AxisView, ...], extent: tuple[int, ...]) -> None:
-        self.true = true
-        self.local = local
-        self.extent = extent
-        self.report: ReceptiveField | None = None
-        self.unions: dict[Views, tuple[Views, frozenset[int]]] = {}
-
-    def moves_along(self, atoms: Iterable[Atom]) -> bool:
-        """Whether any view moves along some of these."""
-        every = self.true if self.local is self.true else self.true + self.local
-        for atom in atoms:
-            for view in every:
-                if atom[0] in view.atoms:
-                    return True
-        return False
-
-    def changed(self, change: Callable[[AxisView], AxisView], *, local: bool = True) -> "Views":
-        """Every view changed; `local=False` leaves the local ones as they are."""
-        true = tuple([change(v) for v in self.true])
-        if all(map(is_, true, self.true)):
-            true = self.true
-        if not local:
-            near = self.local
-        elif self.local is self.true:
-            near = true
-        else:
-            near = tuple([change(v) for v in self.local])
-            if all(map(is_, near, self.local)):
-                near = self.local
-        return self if true is self.true and near is self.local else Views(true, near, self.extent)
 
 
 def _sliding(field: "TensorField", moves: dict[int, tuple[IndexMap, int]]) -> Callable[[AxisView], AxisView]:

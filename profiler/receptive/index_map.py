@@ -187,3 +187,16 @@ def within(window: IndexMap, outputs: int, outer: int, n: int, inner: int) -> In
     return IndexMap(
         outputs * inner, n * inner, tuple(tuple(t * inner + k for t in row) for row in each for k in range(inner))
     )
+
+
+@lru_cache(maxsize=4096)
+def all_read(window: IndexMap, outputs: int, inputs: int) -> bool:
+    """Whether every one of the outputs reads some input."""
+    return bool(window.indices(outputs, inputs)[1].any(axis=1).all())
+
+
+@lru_cache(maxsize=4096)
+def reads_all(window: IndexMap, outputs: int, inputs: int) -> bool:
+    """Whether every one of the inputs is read by some output."""
+    taps, valid = window.indices(outputs, inputs)
+    return len(np.unique(taps[valid])) == inputs

@@ -7,7 +7,8 @@ import numpy as np
 
 from profiler.receptive.index_map import IndexMap
 from profiler.receptive.lattice import Lattice
-from profiler.receptive.sight import Report, Sight
+from profiler.receptive.reading import Report
+from profiler.receptive.sight import Sight
 from profiler.receptive.span import NOTHING, Span
 
 

@@ -6,10 +6,12 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from profiler.receptive.field import MOST_POSITIONS, TOO_MANY, TensorField, new_atom
+from profiler.receptive.concat import concatenated
+from profiler.receptive.field import MOST_POSITIONS, TOO_MANY, TensorField
 from profiler.receptive.index_map import IndexMap, shifted
 from profiler.receptive.index_map import taken as places_map
-from profiler.receptive.merge import concatenated, merged
+from profiler.receptive.layout import new_atom
+from profiler.receptive.merge import merged
 from profiler.receptive.reshape import reshaped
 from profiler.receptive.view import BOUNDED, AxisView
 

@@ -1,6 +1,7 @@
 """Reshaping a field: atoms are split where the new shape cuts them, and grouped anew."""
 
-from profiler.receptive.field import Atom, Layout, TensorField, new_atom
+from profiler.receptive.field import TensorField
+from profiler.receptive.layout import Atom, Layout, new_atom
 from profiler.receptive.view import AxisView
 
 

@@ -5,37 +5,26 @@ Behind convolutions and pools that pad with zeros every edge is a straight line 
     first(u) = max(step u + low, least)        last(u) = min(step u + high, most)        head <= u <= tail
 
 and positions outside head..tail see nothing: `Line`. Such lines stay lines through every window of neighbouring taps,
-so that seven integers are exact at every position. Everything else (dilation at the borders, upsampling, mirrored
-padding) is a `Table`: it knows its law at once and its positions when they are asked for. Concatenated channels are a
-`Stack` of sights, one for each kind of channel.
+so that seven integers are exact at every position. Everything else is a `Table`: it knows its law at once, positions
+when they are asked for. Concatenated channels are a `Stack` of sights, one for each kind of channel.
 """
 
-from collections.abc import Callable, Hashable, Sequence
-from fractions import Fraction
-from functools import lru_cache, reduce
+from collections.abc import Callable, Hashable
 from math import prod
 
 import numpy as np
 import numpy.typing as npt
 
-from profiler.profile import Phases
-from profiler.receptive.index_map import IndexMap, joining, repeating, within
+from profiler.receptive.index_map import IndexMap, all_read, joining, reads_all, repeating, within
 from profiler.receptive.lattice import MOST_PHASES, Lattice
+from profiler.receptive.reading import Report, phases_of, seen_in
 from profiler.receptive.span import NOTHING, Span
-
-Report = tuple[int, Fraction, int, Phases | None]
-
-# More fields than this are not listed in a report.
-MOST_LISTED = 64
-
-_ZERO = Fraction(0)
 
 
 class Sight:
     """What a row of positions sees of one input axis.
 
-    Objects are shared and never change but for what they remember: the same step from the same sight gives the same
-    object, so that equal branches are recognised without a look at their positions.
+    Objects are shared: the same step from the same sight gives the same object, which tells equal branches.
 
     Attributes:
         size: number of positions.
@@ -103,7 +92,7 @@ class Sight:
         """Size, stride, start and, where positions differ, what each sees."""
         if self._report is None:
             law = self.lattice
-            self._report = _seen(self.span) if law is None else (law.size, law.stride, law.start, _phases(law))
+            self._report = seen_in(self.span) if law is None else (law.size, law.stride, law.start, phases_of(law))
         return self._report
 
     def remembered(self, key: Hashable, make: Callable[[], "Sight"]) -> "Sight":
@@ -197,6 +186,8 @@ class Sight:
     def repeated(self, outer: int, n: int, inner: int) -> "Sight":
         """The positions of an array (outer, inner), repeated along a new axis in the middle."""
         if outer == 1 and inner > 1:
+            from profiler.receptive.stack import stack  # a stack is made of sights
+
             return stack((self,) * n)
         return self.through(repeating(outer, n, inner), outer * n * inner)
 
@@ -242,8 +233,8 @@ class Sight:
         """Positions that each see what some of these see: `looks` is (new positions, positions)."""
 
         def change(span: Span) -> Span:
-            first = np.where(looks, span.first, NOTHING).min(axis=1)
-            return Span(first, np.where(looks, span.last, -NOTHING).max(axis=1))
+            low, high = np.where(looks, span.first, NOTHING), np.where(looks, span.last, -NOTHING)
+            return Span(low.min(axis=1), high.max(axis=1))
 
         key = ("looked", looks.shape, looks.tobytes())
         return self.remembered(key, lambda: Table(len(looks), self.extent, (self,), change, None))
@@ -251,34 +242,6 @@ class Sight:
     def same(self, other: "Sight") -> bool:
         """Whether both see the same, position by position."""
         return self is other or self.span == other.span
-
-
-def _phases(law: Lattice) -> Phases | None:
-    if law.period == 1:
-        return None
-    fields = tuple([(0, None) if e is None else (e[1] - e[0] + 1, e[0]) for e in law.edges])
-    sizes = [size for size, _ in fields]
-    return Phases(law.period, fields if law.period <= MOST_LISTED else (), min(sizes), max(sizes))
-
-
-def _seen(span: Span) -> Report:
-    """Of positions that follow no law: the widest field, the mean stride, the first start."""
-    sees = span.last >= span.first
-    seen = span.first[sees]
-    if len(seen) == 0:
-        return 0, _ZERO, 0, None
-    stride = Fraction(int(seen[-1] - seen[0]), len(seen) - 1) if len(seen) > 1 else _ZERO
-    sizes = np.where(sees, span.last - span.first + 1, 0)
-    smallest, widest = int(sizes.min()), int(sizes.max())
-    steps = np.diff(span.first)
-    if smallest == widest and (steps == steps[:1]).all():
-        return widest, stride, int(seen[0]), None
-    listed = len(sizes) <= MOST_LISTED
-    starts = (
-        [start if n else None for start, n in zip(span.first.tolist(), sizes.tolist(), strict=True)] if listed else []
-    )
-    fields = tuple(zip(sizes.tolist(), starts, strict=True)) if listed else ()
-    return widest, stride, int(seen[0]), Phases(None, fields, smallest, widest)
 
 
 class Table(Sight):
@@ -293,8 +256,7 @@ class Table(Sight):
         sources: tuple[Sight, ...],
         compute: Callable[..., Span],
         lattice: Lattice | None,
-        *,
-        aligned: bool | None = None,
+        aligned: bool | None = None,  # noqa: FBT001  # named by every caller
     ) -> None:
         super().__init__(size, extent)
         self.aligned = all([s.aligned for s in sources]) if aligned is None else aligned  # noqa: C419  # a list is faster
@@ -334,7 +296,7 @@ class Table(Sight):
             ):
                 sight = sight.sources[0]
             if isinstance(sight, Table) and sight.known_reach is None:
-                self.known_reach = _ends(sight.span)
+                self.known_reach = sight.span.ends()
             else:
                 self.known_reach = sight.reach
         return self.known_reach
@@ -347,28 +309,7 @@ class Table(Sight):
             if not all_read(sight.window, sight.size, sight.sources[0].size):
                 break
             sight = sight.sources[0]
-        if not isinstance(sight, Table):
-            return sight.gaps
-        return bool((sight.span.last < sight.span.first).any())
-
-
-def _ends(span: Span) -> tuple[int, int]:
-    if len(span.first) == 0:
-        return NOTHING, -NOTHING
-    return int(span.first.min()), int(span.last.max())
-
-
-@lru_cache(maxsize=4096)
-def all_read(window: IndexMap, outputs: int, inputs: int) -> bool:
-    """Whether every one of the outputs reads some input."""
-    return bool(window.indices(outputs, inputs)[1].any(axis=1).all())
-
-
-@lru_cache(maxsize=4096)
-def reads_all(window: IndexMap, outputs: int, inputs: int) -> bool:
-    """Whether every one of the inputs is read by some output."""
-    taps, valid = window.indices(outputs, inputs)
-    return len(np.unique(taps[valid])) == inputs
+        return bool((sight.span.last < sight.span.first).any()) if isinstance(sight, Table) else sight.gaps
 
 
 def fixed(first: int, last: int, extent: int) -> Sight:
@@ -376,170 +317,3 @@ def fixed(first: int, last: int, extent: int) -> Sight:
     sight = Table(1, extent, (), lambda: Span.fixed(first, last), None)
     sight.known_reach = (first, last)
     return sight
-
-
-class Stack(Sight):
-    """Rows of positions one after the other: the outermost axis of an array, each position of which has its own sight.
-
-    Concatenated channels see different things; as long as they are told apart, each keeps its own law.
-
-    Attributes:
-        parts: the rows, all of one size.
-        kinds: those that differ.
-    """
-
-    __slots__ = ("_gaps", "_joint", "kinds", "parts")
-
-    def __init__(self, parts: tuple[Sight, ...]) -> None:
-        first = parts[0]
-        self.kinds = tuple(dict.fromkeys(parts))
-        super().__init__(first.size * len(parts), first.extent, aligned=all([k.aligned for k in self.kinds]))  # noqa: C419  # a list is faster
-        self.parts = parts
-        self._gaps: bool | None = None
-        self._joint: Sight | None = None
-
-    @property
-    def joint(self) -> Sight:
-        """What the rows see together."""
-        if self._joint is None:
-            self._joint = reduce(Sight.union, self.kinds)
-        return self._joint
-
-    @property
-    def span(self) -> Span:
-        """The truth, position by position."""
-        if self.known_span is None:
-            self.known_span = Span.concatenate([p.span for p in self.parts])
-        return self.known_span
-
-    @property
-    def reach(self) -> tuple[int, int]:
-        """First and last input that any position sees."""
-        if self.known_reach is None:
-            ends = [p.reach for p in self.kinds]
-            self.known_reach = min(first for first, _ in ends), max(last for _, last in ends)
-        return self.known_reach
-
-    @property
-    def gaps(self) -> bool:
-        """Whether some positions see nothing."""
-        if self._gaps is None:
-            self._gaps = any([k.gaps for k in self.kinds])  # noqa: C419  # as above
-        return self._gaps
-
-    @property
-    def covers(self) -> bool:
-        """Whether every position sees the input axis from end to end."""
-        return all(p.covers for p in self.kinds)
-
-    @property
-    def report(self) -> Report:
-        """Of the rows joined."""
-        return self.joint.report
-
-    def within(self, window: IndexMap, outputs: int, outer: int, n: int, inner: int) -> Sight:
-        """Behind a window that moves along the middle one of the axes (outer, n, inner) of an array of positions."""
-        rows = len(self.parts)
-        if outer % rows == 0:
-            return self._each(lambda p: p.within(window, outputs, outer // rows, n, inner))
-        if rows % (outer * n):
-            return super().within(window, outputs, outer, n, inner)
-        rest = rows // (outer * n)
-        places, valid = window.indices(outputs, n)
-        taps = [dict.fromkeys(row[counts].tolist()) for row, counts in zip(places, valid, strict=True)]
-        parts = [
-            self._together([(o * n + t) * rest + r for t in each])
-            for o in range(outer) for each in taps for r in range(rest)
-        ]  # fmt: skip
-        return stack(tuple(parts))
-
-    def along(self, outer: int, n: int, inner: int) -> Sight:
-        """The positions of an array (outer, n, inner) joined along its middle axis."""
-        rows = len(self.parts)
-        if n == rows and outer == 1:
-            return self.joint
-        if outer % rows == 0:
-            return self._each(lambda p: p.along(outer // rows, n, inner))
-        if rows % (outer * n):
-            return super().along(outer, n, inner)
-        rest = rows // (outer * n)
-        return stack(tuple(
-            self._together([(o * n + t) * rest + r for t in range(n)]) for o in range(outer) for r in range(rest)
-        ))  # fmt: skip
-
-    def repeated(self, outer: int, n: int, inner: int) -> Sight:
-        """The positions of an array (outer, inner), repeated along a new axis in the middle."""
-        rows = len(self.parts)
-        if outer % rows == 0:
-            return self._each(lambda p: p.repeated(outer // rows, n, inner))
-        if rows % outer:
-            return super().repeated(outer, n, inner)
-        rest = rows // outer
-        return stack(tuple(p for o in range(outer) for p in self.parts[o * rest : (o + 1) * rest] * n))
-
-    def permuted(self, sizes: tuple[int, ...], order: tuple[int, ...]) -> Sight:
-        """The positions of an array of `sizes` with its axes in another order."""
-        lead = self._lead(sizes)
-        if lead is None or sorted(order[:lead]) != list(range(lead)):
-            return super().permuted(sizes, order)
-        rows = np.arange(len(self.parts)).reshape(sizes[:lead]).transpose(order[:lead]).reshape(-1)
-        inner = tuple(n - lead for n in order[lead:])
-        moved = self if inner == tuple(range(len(inner))) else self._each(lambda p: p.permuted(sizes[lead:], inner))
-        parts = moved.parts if isinstance(moved, Stack) else (moved,)
-        return stack(tuple(parts[n] for n in rows.tolist()))
-
-    def at(self, sizes: tuple[int, ...], index: tuple[int | slice, ...]) -> Sight:
-        """Some positions of those of an array of `sizes`."""
-        lead = self._lead(sizes)
-        if lead is None:
-            return super().at(sizes, index)
-        rows = np.arange(len(self.parts)).reshape(sizes[:lead])[index[:lead]].reshape(-1).tolist()
-        parts = [self.parts[n] for n in rows]
-        if any(not isinstance(i, slice) for i in index[lead:]):
-            parts = [p.at(sizes[lead:], index[lead:]) for p in parts]
-        return stack(tuple(parts))
-
-    def running(self, sizes: tuple[int, ...], axis: int) -> Sight:
-        """Each position of an array of `sizes` sees what those before it along an axis see as well."""
-        lead = self._lead(sizes)
-        if lead is None or axis < lead:
-            return super().running(sizes, axis)
-        return self._each(lambda p: p.running(sizes[lead:], axis - lead))
-
-    def same(self, other: Sight) -> bool:
-        """Whether both see the same, position by position."""
-        if isinstance(other, Stack) and len(other.parts) == len(self.parts):
-            return all(p.same(q) for p, q in dict.fromkeys(zip(self.parts, other.parts, strict=True)))
-        return super().same(other)
-
-    def _union(self, other: Sight) -> Sight:
-        if isinstance(other, Stack) and len(other.parts) == len(self.parts):
-            return stack(tuple(p.union(q) for p, q in zip(self.parts, other.parts, strict=True)))
-        return super()._union(other)
-
-    def _each(self, change: Callable[[Sight], Sight]) -> Sight:
-        made = {p: change(p) for p in self.kinds}
-        return stack(tuple(made[p] for p in self.parts))
-
-    def _together(self, rows: Sequence[int]) -> Sight:
-        kinds = dict.fromkeys(self.parts[n] for n in rows)
-        return reduce(Sight.union, kinds) if kinds else blank(self.parts[0].size, self.extent)
-
-    def _lead(self, sizes: tuple[int, ...]) -> int | None:
-        """How many axes of an array of `sizes` the rows are."""
-        return next((n for n in range(len(sizes) + 1) if prod(sizes[:n]) == len(self.parts)), None)
-
-
-def stack(parts: tuple[Sight, ...]) -> Sight:
-    """Rows one after the other; the same rows give the same object."""
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    if all(isinstance(p, Stack) and len(p.parts) == len(first.parts) for p in parts):  # type: ignore[attr-defined]  # as tested
-        return stack(tuple(q for p in parts for q in p.parts))  # type: ignore[attr-defined]  # as above
-    return first.remembered(("stack", parts), lambda: Stack(parts))
-
-
-def blank(size: int, extent: int) -> Sight:
-    """Positions that see nothing."""
-    return Table(size, extent, (), lambda: Span(np.full(size, NOTHING), np.full(size, -NOTHING)), None)

@@ -68,6 +68,12 @@ class Span:
         """What each position and all before it along an axis see."""
         return Span(np.minimum.accumulate(self.first, axis), np.maximum.accumulate(self.last, axis))
 
+    def ends(self) -> tuple[int, int]:
+        """First and last input that any position sees."""
+        if len(self.first) == 0:
+            return NOTHING, -NOTHING
+        return int(self.first.min()), int(self.last.max())
+
     def widest(self) -> int:
         """Largest number of inputs that one position sees."""
         sees = self.last >= self.first

@@ -6,7 +6,8 @@ from fractions import Fraction
 from functools import lru_cache
 
 from profiler.profile import Phases, ReceptiveField
-from profiler.receptive.field import TensorField, Views
+from profiler.receptive.field import TensorField
+from profiler.receptive.layout import Views
 from profiler.receptive.view import EXACT, STATUSES, UNKNOWN, AxisView
 
 _STILL = Fraction(0)

@@ -140,6 +140,8 @@ def gated_convolution(w, x):
     return F.conv2d(x[..., :3], kernel)
 
 
+HIDDEN = torch.tensor([[1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 1, 1, 0], [1, 0, 0, 1, 1], [1, 1, 1, 1, 1]]).bool()
+ADDED = torch.zeros(5, 5, dtype=torch.float64).masked_fill(~HIDDEN, -torch.inf)
 C1, C2, C3 = (1, 2, 9), (1, 2, 6, 6), (1, 2, 4, 3, 4)
 SEQUENCE = (1, 5, 4)
 CASES = {
@@ -195,6 +197,8 @@ CASES = {
     "einsum diagonal": (C2, lambda w, x: torch.einsum("ncii->nic", x)),
     "attention": (SEQUENCE, lambda w, x: F.scaled_dot_product_attention(x, x[:, 1:], x[:, 1:])),
     "causal": (C2, lambda w, x: F.scaled_dot_product_attention(x, x[:, :, 1:], x[:, :, 1:], is_causal=True)[:, :, 1:]),
+    "masked": (SEQUENCE, lambda w, x: F.scaled_dot_product_attention(x, x, x, attn_mask=HIDDEN)),
+    "masked by numbers": (SEQUENCE, lambda w, x: F.scaled_dot_product_attention(x, x, x, attn_mask=ADDED)),
     "grouped queries": (
         (1, 4, 3, 2),
         lambda w, x: F.scaled_dot_product_attention(x, x[:, :2], x[:, :2], enable_gqa=True),

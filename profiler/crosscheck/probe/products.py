@@ -76,26 +76,37 @@ def _arranged(plane: torch.Tensor, labels: list[str], out: Sequence[str]) -> tor
 
 
 def attention(call: Call, of: Of) -> Planes:
-    """Every query reads all keys and values, with `is_causal` those up to its own place; what a mask holds is data."""
+    """Every query reads all keys and values but those that `is_causal` or a mask hides whose values are known."""
     query, key, value = (of(call[name]) for name in ("query", "key", "value"))
     found = [] if query is None else [query.amax(-1, keepdim=True)]
+    shown = _shown(call, of)
     for side in (key, value):
         if side is None:
             continue
-        keys = side.amax(-1, keepdim=True)
-        if call["is_causal"]:
-            own = torch.arange(call.out[-2]).clamp_max(keys.shape[-2] - 1)
-            keys = keys.cummax(-2).values.index_select(-2, own)
-        else:
-            keys = keys.amax(-2, keepdim=True)
+        keys = side.amax(-1)
         if call.get("enable_gqa"):
-            keys = keys.repeat_interleave(call.out[-3] // keys.shape[-3], -3)
-        found.append(keys)
-    mask = call.get("attn_mask")
-    seen = of(mask) if mask is not None else None
+            keys = keys.repeat_interleave(call.out[-3] // keys.shape[-2], -2)
+        # (..., queries, keys): what is hidden counts as nothing.
+        found.append(
+            keys.amax(-1)[..., None, None] if shown is None else (keys[..., None, :] * shown).amax(-1)[..., None]
+        )
+    seen = of(call["attn_mask"]) if call.get("attn_mask") is not None else None
     if seen is not None:
         found.append(seen.amax(-1, keepdim=True))
     return [either(found, call.out)]
+
+
+def _shown(call: Call, of: Of) -> torch.Tensor | None:
+    """Which keys each query reads, (..., queries, keys); None for all."""
+    queries, keys = call["query"].shape[-2], call["key"].shape[-2]
+    shown = torch.ones(queries, keys, dtype=torch.bool).tril() if call["is_causal"] else None
+    mask: torch.Tensor | None = call.get("attn_mask")
+    seen = None if mask is None else of(mask)
+    if mask is None or mask.is_meta or (seen is not None and bool(seen.any())):
+        return shown
+    # Numbers are added to the scores: minus infinity, or about the least number that there is, hides.
+    visible = mask if mask.dtype is torch.bool else mask > torch.finfo(mask.dtype).min / 2
+    return visible if shown is None else visible & shown
 
 
 def recurrence(call: Call, of: Of) -> Planes:

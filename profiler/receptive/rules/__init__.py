@@ -12,6 +12,7 @@ from profiler.receptive.rules import (
     attention,
     movement,
     patches,
+    placing,
     pointwise,
     products,
     recurrent,
@@ -19,13 +20,14 @@ from profiler.receptive.rules import (
     resampling,
     sampling,
     selection,
+    shifting,
     windows,
 )
 from profiler.receptive.rules.base import Fields, Result, Rule, merge, same, unknown
 
 FAMILIES = (
     *(windows, resampling, patches, products, attention, recurrent, reductions),
-    *(movement, selection, sampling, pointwise),
+    *(movement, shifting, selection, placing, sampling, pointwise),
 )
 
 

@@ -5,7 +5,8 @@ import numpy.typing as npt
 import torch
 
 from profiler.aten.call import Call
-from profiler.receptive.field import TensorField, Views
+from profiler.receptive.field import TensorField
+from profiler.receptive.layout import Views
 from profiler.receptive.merge import merged
 from profiler.receptive.reshape import expanded_to
 from profiler.receptive.rules.base import Fields, Result, Rule, known_values

@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from profiler.aten.call import Call
+from profiler.receptive.concat import concatenated
 from profiler.receptive.field import TensorField
 from profiler.receptive.index_map import window
-from profiler.receptive.merge import concatenated, merged
+from profiler.receptive.merge import merged
 from profiler.receptive.pick import paired
 from profiler.receptive.reshape import expanded_to, reshaped
 from profiler.receptive.rules.base import Fields, Result, Rule, drawn, known_values, present, unary

@@ -6,8 +6,9 @@ from typing import Any
 
 from profiler.aten.call import Call, per_axis
 from profiler.formulas.convolution import same_padding
-from profiler.receptive.field import Atom, TensorField
+from profiler.receptive.field import TensorField
 from profiler.receptive.index_map import IndexMap, adaptive, spread, window
+from profiler.receptive.layout import Atom
 from profiler.receptive.merge import merged
 from profiler.receptive.reshape import expanded_to, reshaped
 from profiler.receptive.rules.base import Fields, Result, Rule, drawn, merge
