@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -273,9 +274,13 @@ def _verify(result: Profile, said: _Said) -> None:
     except NetgaugeError as error:
         said.notes.append(f"receptive fields are not verified: {error}")
         return
-    exact = [c for c in checks if c.status == "exact"]
-    wrong = [c for c in checks if not c.contained or (c.status == "exact" and not c.equal)]
+    count = Counter(c.status for c in checks)
+    wrong = [c for c in checks if c.contradicted]
+    unprobed = f", {count['not probed']} not probed" if count["not probed"] else ""
     said.notes.append(
-        f"receptive fields: {len(exact)} exact, {len(checks) - len(exact)} bounded; impulses contradict {len(wrong)}"
+        f"receptive fields: {count['exact']} exact, {count['bounded']} bounded{unprobed}; "
+        f"impulses contradict {len(wrong)}"
     )
-    said.alarms += [f"receptive field of {c.name or '.'} ({c.op}) is contradicted by impulses" for c in wrong]
+    said.alarms += [
+        f"receptive field of {c.name or '.'} ({c.op}) is contradicted by impulses: {c.detail}" for c in wrong
+    ]
