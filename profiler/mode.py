@@ -239,13 +239,24 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         cost = NO_COST if operator is None or operator.cost is None else operator.cost(call)
         fields: tuple[TensorField | None, ...]
         if reached:
-            fields = tuple(known.rule(call, field_of))
+            fields = self._fields(call, known)
             for out, field in zip(outputs, fields, strict=True):
                 setattr(out, _FIELD, field)
         else:
             fields = (None,) * len(outputs)
         module = self.stack[-1][1] if self.stack else self._root
         self._visit(Step(call, operator, cost, module, tuple(inputs), parameters, fields, written))
+
+    def _fields(self, call: Call, known: Known) -> tuple[TensorField | None, ...]:
+        """The fields of the outputs; where the algebra fails, unknown ones that say so: the counts do not hang on it."""
+        try:
+            return tuple(known.rule(call, field_of))
+        except Exception as error:
+            if self._checked:
+                raise
+            extent = next(f.extent for t in call.tensors if (f := field_of(t)) is not None)
+            why = f"netgauge failed to follow {call.packet} ({type(error).__name__}: {error})"
+            return tuple([TensorField.unknown(tuple(out.shape), extent, why=why) for out in call.outputs])
 
     def _marked(self, call: Call, known: Known) -> tuple[torch.Tensor, ...]:
         """Mark the outputs as the walk's own, count what is new, and say what was written."""

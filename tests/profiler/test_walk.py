@@ -161,3 +161,16 @@ def test_integers_are_no_floating_point_operations():
             return x + (torch.arange(x.shape[1]) + 1) * 2
 
     assert [row.op for row in analyze(Positions(), (2, 5)).layers] == ["add"]
+
+
+def test_a_failing_receptive_field_rule_costs_the_field_not_the_counts(monkeypatch):
+    def broken(_call, _fields):
+        raise IndexError("pop from empty list")
+
+    monkeypatch.setattr("profiler.known.rule_for", lambda _packet: broken)
+    (row,) = analyze(nn.Conv2d(3, 8, 3), (1, 3, 8, 8)).layers
+    assert row.macs == 8 * 3 * 9 * 36
+    assert row.receptive_field.status == "unknown"
+    assert "aten.conv2d (IndexError" in row.receptive_field.reason
+    with pytest.raises(ModelError, match="IndexError"):
+        walk(nn.Conv2d(3, 8, 3), [(1, 3, 8, 8)], {}, lambda _: None, checked=True)
