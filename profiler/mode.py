@@ -248,7 +248,7 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         self._visit(Step(call, operator, cost, module, tuple(inputs), parameters, fields, written))
 
     def _fields(self, call: Call, known: Known) -> tuple[TensorField | None, ...]:
-        """The fields of the outputs; where the algebra fails, unknown ones that say so: the counts do not hang on it."""
+        """The fields of the outputs; where the algebra fails, unknown ones that say so: counts do not hang on it."""
         try:
             return tuple(known.rule(call, field_of))
         except Exception as error:
