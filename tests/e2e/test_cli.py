@@ -180,7 +180,9 @@ def test_what_is_unexplained_is_red(disagreeing):
 
 
 def test_a_field_that_impulses_contradict_fails(monkeypatch):
-    wrong = SimpleNamespace(name="3", op="convolution", status="exact", equal=False, contained=True)
+    from profiler.crosscheck.receptive import FieldCheck
+
+    wrong = FieldCheck("3", "convolution", "exact", equal=False, contained=True, detail="at row 2")
     monkeypatch.setattr("profiler.crosscheck.receptive.verify_receptive_fields", lambda subject: [wrong])
     done = run("profile", CNN, "--verify-rf", "--check", "none")
     assert done.returncode == 1
