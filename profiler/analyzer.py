@@ -58,7 +58,7 @@ class _Rows:
 
 
 def _row(step: Step) -> Layer:
-    call, operator, cost, module, inputs, parameters, fields, written = step
+    call, operator, cost, module, inputs, parameters, fields, written, read = step
     outputs = call.outputs
     shapes: tuple[Shape, ...]
     if len(outputs) == 1:
@@ -77,7 +77,7 @@ def _row(step: Step) -> Layer:
         params=sum([p.numel() for p in parameters]) if parameters else 0,
         param_bytes=sum([p.nbytes for p in parameters]) if parameters else 0,
         output_bytes=made,
-        read_bytes=bytes_read(call) if written else 0,
+        read_bytes=_bytes_read(call, read) if written else 0,
         write_bytes=made if len(written) == len(outputs) else sum([t.nbytes for t in written]),
         formula=operator.formula if operator else "",
         status=("free" if operator.free else "counted") if operator else "uncounted",
@@ -89,15 +89,9 @@ def _row(step: Step) -> Layer:
 _LOOKUPS = frozenset(f"aten.{name}" for name in ("embedding", "index", "index_select", "gather", "take_along_dim"))
 
 
-def bytes_read(call: Call) -> int:
-    """Bytes of the tensors that went in, each storage element once: a repeated axis is not read again."""
-    total = 0
-    for tensor in call.tensors:
-        size = tensor.nbytes
-        total += size if tensor.is_contiguous() else min(size, tensor.untyped_storage().nbytes())
-    if call.packet in _LOOKUPS:
-        total += min(call.outputs[0].nbytes - call.first.nbytes, 0)
-    return total
+def _bytes_read(call: Call, whole: int) -> int:
+    """Bytes read of the tensors that went in, which are `whole` bytes together."""
+    return whole + min(call.outputs[0].nbytes - call.first.nbytes, 0) if call.packet in _LOOKUPS else whole
 
 
 def analyze(

@@ -13,22 +13,47 @@ from torch import nn
 
 from profiler.inventory import Inventory
 from profiler.memory import Memory, storage_key
+from profiler.receptive.field import TensorField
 
-SOURCE = "_netgauge_source"
+MARK = "_netgauge"
 
 
-class Source:
-    """Where a tensor's storage comes from: the walk itself, a parameter, or another constant of the model."""
+class Made:
+    """What the walk notes on a tensor that it made, or that the model is called with.
 
-    __slots__ = ("constant", "parameter")
+    Attributes:
+        shape: its size.
+        read: bytes that reading it takes.
+        field: its receptive field, None where the input does not reach it.
+    """
 
-    def __init__(self, *, constant: bool, parameter: nn.Parameter | None = None) -> None:
-        self.constant = constant
+    __slots__ = ("field", "read", "shape")
+
+    def __init__(self, tensor: torch.Tensor, shape: tuple[int, ...], field: TensorField | None = None) -> None:
+        self.shape = shape
+        self.read = bytes_of(tensor)
+        self.field = field
+
+
+class Given:
+    """What the walk notes on a tensor of the model's, or one that stands in for it.
+
+    Attributes:
+        parameter: the parameter that it is, or lies in.
+        field: its receptive field, once something that the input reaches was written into it.
+    """
+
+    __slots__ = ("field", "parameter")
+
+    def __init__(self, parameter: nn.Parameter | None) -> None:
         self.parameter = parameter
+        self.field: TensorField | None = None
 
 
-ACTIVATION = Source(constant=False)
-CONSTANT = Source(constant=True)
+def bytes_of(tensor: torch.Tensor) -> int:
+    """Bytes that reading a tensor takes, each element of its storage once: a repeated axis is not read again."""
+    size: int = tensor.nbytes
+    return size if tensor.is_contiguous() else min(size, tensor.untyped_storage().nbytes())
 
 
 class Foreign:
@@ -36,41 +61,39 @@ class Foreign:
 
     Attributes:
         unused: parameters that no operator has read yet, by identity; tied ones once.
+        marked: the user's own tensors that an operator has returned or written to; their notes go at the end.
     """
 
     def __init__(self, inventory: Inventory, memory: Memory) -> None:
         self._memory = memory
         self._stored = inventory.stored
         self.unused = {id(p): p for p in inventory.stored.values()}
+        self.marked: list[torch.Tensor] = []
         self._known = {id(p) for p in inventory.parameters}
         self._tied = len(inventory.stored) != len(inventory.parameters)
-        self._stand_in_sources: dict[int, Source] = {}
+        self._stand_in_sources: dict[int, Given] = {}
         self._bases: dict[int, torch.Tensor] = {}
         self._stand_ins: dict[tuple[Any, ...], torch.Tensor] = {}
+        self._held: list[torch.Tensor] = []  # what has a stand-in lives on, so that its storage's key stays its own
         self._kept: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def source(self, tensor: torch.Tensor) -> Source:
+    def source(self, tensor: torch.Tensor) -> Made | Given:
         """Where a tensor comes from."""
-        source = getattr(tensor, SOURCE, None)
-        if source is None:
-            parameter = self._stored.get(storage_key(tensor))
-            source = CONSTANT if parameter is None else Source(constant=True, parameter=parameter)
-        return source
+        source: Made | Given | None = getattr(tensor, MARK, None)
+        return Given(self._stored.get(storage_key(tensor))) if source is None else source
 
     def first_use(self, tensor: torch.Tensor) -> nn.Parameter | None:
         """The parameter that a tensor from outside is, or lies in, where no operator has read it before."""
         parameter = self.unused.pop(id(tensor), None)
         if parameter is None and (self._tied or id(tensor) not in self._known):
-            behind = self.source(tensor).parameter
-            parameter = self.unused.pop(id(behind), None)
+            source = self.source(tensor)
+            parameter = self.unused.pop(id(source.parameter), None) if isinstance(source, Given) else None
         return parameter
 
-    def behind(self, key: int, given: Iterable[torch.Tensor]) -> Source | None:
+    def behind(self, key: int, given: Iterable[torch.Tensor]) -> Made | Given | None:
         """Where a storage that the walk did not make comes from: a stand-in's, or that of an argument; None if new."""
         source = self._stand_in_sources.get(key)
-        if source is None:
-            source = next((self.source(t) for t in given if storage_key(t) == key), None)
-        return source
+        return source or next((self.source(t) for t in given if storage_key(t) == key), None)
 
     def stand_in(self, tensor: torch.Tensor) -> torch.Tensor:
         """A tensor on the meta device in the place of one that has values."""
@@ -81,11 +104,12 @@ class Foreign:
             if base is None:
                 base = torch.empty(tensor.untyped_storage().nbytes(), dtype=torch.uint8, device="meta")
                 self._bases[key[0]] = base
-                self._stand_in_sources[storage_key(base)] = self.source(tensor)
+                self._stand_in_sources[storage_key(base)] = self._given(tensor)
             found = torch.empty(0, dtype=tensor.dtype, device="meta")
             found.set_(base.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())
-            setattr(found, SOURCE, self.source(tensor))
+            setattr(found, MARK, self._given(tensor))
             self._stand_ins[key] = found
+            self._held.append(tensor)
         return found
 
     def on_cpu(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -94,8 +118,20 @@ class Foreign:
         found = self._stand_ins.get(key)
         if found is None:
             found = self._stand_ins[key] = tensor.detach().cpu()
-            setattr(found, SOURCE, self.source(tensor))
+            setattr(found, MARK, self._given(tensor))
+            self._held.append(tensor)
         return found
+
+    def marked_until_the_end(self, tensor: torch.Tensor) -> Given:
+        """What is noted on a tensor of the user's, from now until the end."""
+        note = Given(self._stored.get(storage_key(tensor)))
+        setattr(tensor, MARK, note)
+        self.marked.append(tensor)
+        return note
+
+    def _given(self, tensor: torch.Tensor) -> Given:
+        source = self.source(tensor)
+        return source if isinstance(source, Given) else Given(None)
 
     def before_writing(self, tensor: torch.Tensor) -> None:
         """Keep the contents of a storage from outside that is about to be written."""
@@ -106,7 +142,10 @@ class Foreign:
         self._kept[key] = (contents, contents.clone())
 
     def put_back(self) -> None:
-        """Give every storage that was written its old contents."""
+        """Give every storage that was written its old contents, and take the notes off the user's tensors."""
+        for tensor in self.marked:
+            vars(tensor).pop(MARK, None)
+        self.marked.clear()
         for contents, old in self._kept.values():
             contents.copy_(old)
         self._kept.clear()

@@ -5,6 +5,7 @@ import torch
 from profiler.aten import find
 from profiler.aten.overload import Kind, Schema, schema_of
 from profiler.receptive.rules import rule_for
+from profiler.receptive.rules.base import merge, same
 
 # Operators that hand a value to Python.
 _READS = frozenset(f"aten.{name}" for name in ("_local_scalar_dense", "item", "is_nonzero", "equal", "allclose"))
@@ -36,6 +37,7 @@ class Known:
         in_place: it writes to an argument and returns it.
         overwrites: all it writes to is its first argument, whose size it keeps.
         creates: it needs no more than sizes and types.
+        pointwise: each element of its result sees what those in its place see.
         reads: it hands a value to Python.
         placed: it has an argument that names a device.
         lists: it takes lists of tensors.
@@ -53,6 +55,7 @@ class Known:
             "overwrites",
             "placed",
             "plain",
+            "pointwise",
             "reads",
             "rule",
             "schema",
@@ -66,6 +69,7 @@ class Known:
         self.schema: Schema = schema
         self.operator = find(schema.packet)
         self.rule = rule_for(schema.packet)
+        self.pointwise = self.rule in (merge, same)
         self.view = schema.kind is Kind.VIEW
         self.in_place = schema.kind is Kind.IN_PLACE
         self.plain = schema.kind is Kind.PLAIN and self.operator is not None and self.operator.make is not None

@@ -5,8 +5,9 @@ values. Torch's kernels for tensors without storage are asked for views, which m
 Small constants and integers keep their values, because models branch on masks, positions and lengths.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from sys import _getframe
 from threading import get_ident
 from typing import Any
 
@@ -17,18 +18,19 @@ from torch.utils._pytree import tree_map
 
 from profiler.aten.call import NO_COST, Call, Operator, on_device, tensors_of
 from profiler.errors import ModelError
-from profiler.foreign import ACTIVATION, SOURCE, Foreign
+from profiler.foreign import MARK, Foreign, Given, Made, bytes_of
 from profiler.instead import by_formula, check_fit, compare, integral
 from profiler.inventory import Inventory
 from profiler.known import Known
 from profiler.memory import Memory
 from profiler.receptive.field import TensorField
 from profiler.step import ModuleCall, Step, Visitor
+from profiler.undisturbed import CALLERS
 from profiler.values import MOST_INTEGERS, Values, with_values
 
 # A model that has not come to an end by then is taken to loop for ever.
 MOST_CALLS = 5_000_000
-_FIELD = "_netgauge_field"
+_NO_FIELD = (None,)
 _NOTHING: dict[str, Any] = {}
 
 INTEGER_WORK = Operator("integer work", "Element by element", None)
@@ -52,14 +54,14 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         self._memory = memory
         self._checked = checked
         self._real = real
-        self._names = dict(zip(map(id, inventory.modules), inventory.paths, strict=True))
-        self._calls: dict[int, int] = {}
         self._count = 0
         self._known: dict[torch._ops.OpOverload, Known] = {}
         self._last: Known | None = None
         self._thread = get_ident()
         self._root = ModuleCall("", type(inventory.modules[0]).__name__, 0)
-        self.stack: list[tuple[int, ModuleCall]] = []
+        self._stack: list[ModuleCall] = []
+        self._failure: BaseException | None = None
+        self._failed_in = ""
         self.foreign = Foreign(inventory, memory)
         self.values = Values(self.foreign)
 
@@ -70,30 +72,36 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
 
     # Modules -----------------------------------------------------------------------------------------------------
 
-    def enter(self, module: nn.Module, _inputs: object) -> None:
-        """A module is called. One that is not part of the tree counts as its caller."""
-        key = id(module)
-        name = self._names.get(key)
-        if name is not None and get_ident() == self._thread:
-            number = self._calls.get(key, 0)
-            self._calls[key] = number + 1
-            self.stack.append((key, ModuleCall(name, type(module).__name__, number)))
+    def followed(self, module: nn.Module, name: str) -> Callable[..., Any]:
+        """What takes the place of a module's forward: runs it, and keeps account of where the walk is."""
+        forward, kind, stack, thread = module.forward, type(module).__name__, self._stack, self._thread
+        calls = 0
 
-    def leave(self, module: nn.Module, _inputs: object, _outputs: object) -> None:
-        """A module returns. What is above it on the stack was left by an exception the model caught."""
-        key = id(module)
-        stack = self.stack
-        if stack and stack[-1][0] == key:
-            if get_ident() == self._thread:
+        def followed_forward(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # what the module takes
+            nonlocal calls
+            if get_ident() != thread or _getframe(1).f_code not in CALLERS:
+                return forward(*args, **kwargs)
+            stack.append(ModuleCall(name, kind, calls))
+            calls += 1
+            try:
+                return forward(*args, **kwargs)
+            except BaseException as error:
+                if error is not self._failure:
+                    self._failure, self._failed_in = error, self.where
+                raise
+            finally:
                 stack.pop()
-        elif get_ident() == self._thread and any(entry == key for entry, _ in stack):
-            while stack.pop()[0] != key:
-                pass
+
+        return followed_forward
+
+    def place_of(self, failure: BaseException) -> str:
+        """The innermost module and the operator that an exception came out of, for messages."""
+        return self._failed_in if failure is self._failure else self.where
 
     @property
     def where(self) -> str:
         """The innermost module that is running and its operator, for messages."""
-        module = self.stack[-1][1] if self.stack else self._root
+        module = self._stack[-1] if self._stack else self._root
         place = f"{module.name} ({module.type})" if module.name else f"the model itself ({module.type})"
         return f"{place}, {self._last.schema.packet}" if self._last else place
 
@@ -106,12 +114,15 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             admitted = with_values(tensor, generator)
         else:
             admitted = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
-        setattr(admitted, SOURCE, ACTIVATION)
+        setattr(admitted, MARK, Made(admitted, tuple(admitted.shape)))
         return admitted
 
-    def set_field(self, tensor: torch.Tensor, field: TensorField) -> None:
+    def set_field(self, tensor: torch.Tensor, field: TensorField | None) -> None:
         """Give a tensor its receptive field."""
-        setattr(tensor, _FIELD, field)
+        mark = getattr(tensor, MARK, None)
+        if mark is None:  # the user's own, which an operator has written to
+            mark = self.foreign.marked_until_the_end(tensor)
+        mark.field = field
 
     def __torch_dispatch__(
         self,
@@ -145,7 +156,7 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         tensors = call.tensors
         if not tensors or known.creates:
             return self.values.created(call, self._hollow)
-        if not any(t.is_meta for t in tensors) and self.values.kept(call):
+        if not tensors[0].is_meta and not any([t.is_meta for t in tensors]) and self.values.kept(call):  # noqa: C419  # a list is faster
             return self._computed(call, known)
         if known.plain:
             made = self._by_formula(call, known)
@@ -206,77 +217,99 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
     def _hollow(self, value: Any) -> Any:  # noqa: ANN401  # any argument
         if not isinstance(value, torch.Tensor) or value.is_meta:
             return value
-        if getattr(value, SOURCE, None) is not ACTIVATION:
+        mark = getattr(value, MARK, None)
+        if type(mark) is not Made:
             return self.foreign.stand_in(value)
         hollow = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
-        setattr(hollow, SOURCE, ACTIVATION)
-        setattr(hollow, _FIELD, field_of(value))
+        setattr(hollow, MARK, mark)
         return hollow
 
     # Reporting ---------------------------------------------------------------------------------------------------
 
     def _report(self, call: Call, known: Known) -> None:
         foreign = self.foreign
-        unused = foreign.unused
         parameters: tuple[nn.Parameter, ...] = ()
         inputs = []
-        reached = False
+        read = 0
+        reached: list[TensorField] = []
         for tensor in call.tensors:
-            source = getattr(tensor, SOURCE, None)
-            if source is ACTIVATION:
-                inputs.append(tuple(tensor.shape))
-                if not reached and getattr(tensor, _FIELD, None) is not None:
-                    reached = True
-            elif unused:
-                parameter = foreign.first_use(tensor)
-                if parameter is not None:
-                    parameters += (parameter,)
+            mark = getattr(tensor, MARK, None)
+            if mark is not None and mark.field is not None:
+                reached.append(mark.field)
+            if type(mark) is Made:
+                inputs.append(mark.shape)
+                read += mark.read
+            else:
+                read += bytes_of(tensor)
+                if foreign.unused:
+                    parameter = foreign.first_use(tensor)
+                    if parameter is not None:
+                        parameters += (parameter,)
         outputs = call.outputs
-        written = outputs[:1] if known.in_place else self._marked(call, known)
+        written = self._renewed(call, known) if known.in_place else self._marked(call, known)
         operator = known.operator
         if not outputs[0].is_floating_point() and integral(call):
             operator = INTEGER_WORK
         cost = NO_COST if operator is None or operator.cost is None else operator.cost(call)
         fields: tuple[TensorField | None, ...]
         if reached:
-            fields = self._fields(call, known)
+            fields = self._fields(call, known, reached)
             for out, field in zip(outputs, fields, strict=True):
-                setattr(out, _FIELD, field)
+                self.set_field(out, field)
         else:
-            fields = (None,) * len(outputs)
-        module = self.stack[-1][1] if self.stack else self._root
-        self._visit(Step(call, operator, cost, module, tuple(inputs), parameters, fields, written))
+            fields = _NO_FIELD if len(outputs) == 1 else (None,) * len(outputs)
+        module = self._stack[-1] if self._stack else self._root
+        self._visit(Step(call, operator, cost, module, tuple(inputs), parameters, fields, written, read))
 
-    def _fields(self, call: Call, known: Known) -> tuple[TensorField | None, ...]:
+    def _fields(self, call: Call, known: Known, reached: list[TensorField]) -> tuple[TensorField | None, ...]:
         """The fields of the outputs; where the algebra fails, unknown ones that say so: counts do not hang on it."""
+        if known.pointwise and len(reached) == 1 and len(call.outputs) == 1:
+            field = reached[0]
+            if field.shape == call.outputs[0].shape:
+                return (field,)
         try:
             return tuple(known.rule(call, field_of))
         except Exception as error:
             if self._checked:
                 raise
-            extent = next(f.extent for t in call.tensors if (f := field_of(t)) is not None)
             why = f"netgauge failed to follow {call.packet} ({type(error).__name__}: {error})"
-            return tuple([TensorField.unknown(tuple(out.shape), extent, why=why) for out in call.outputs])
+            return tuple([TensorField.unknown(tuple(out.shape), reached[0].extent, why=why) for out in call.outputs])
+
+    def _renewed(self, call: Call, known: Known) -> tuple[torch.Tensor, ...]:
+        """Say what an in-place operator wrote; what is noted on it must follow where its size changed."""
+        out = call.outputs[0]
+        mark = getattr(out, MARK, None)
+        if not known.overwrites and type(mark) is Made:
+            mark.shape, mark.read = tuple(out.shape), bytes_of(out)
+        return call.outputs[:1]
 
     def _marked(self, call: Call, known: Known) -> tuple[torch.Tensor, ...]:
         """Mark the outputs as the walk's own, count what is new, and say what was written."""
+        outputs = call.outputs
+        if known.plain and len(outputs) == 1 and outputs[0].is_meta:
+            (out,) = outputs
+            self._memory.allocate(out.untyped_storage())
+            setattr(out, MARK, Made(out, tuple(out.shape)))
+            return outputs
         written = []
         alive = self._memory.alive
         given = call.tensors
-        for out in call.outputs:
+        for out in outputs:
             storage = out.untyped_storage()
             key = storage._cdata  # noqa: SLF001  # a storage's identity
-            if key not in alive:
+            new = key not in alive
+            if new:
                 origin = None if known.plain and out.is_meta else self.foreign.behind(key, given)
-                if origin is not None:
-                    setattr(out, SOURCE, origin)
+                if type(origin) is Given:
+                    if getattr(out, MARK, None) is None:
+                        setattr(out, MARK, origin)
+                        self.foreign.marked.append(out)
                     continue
                 self._memory.allocate(storage)
-            elif known.view or (given and out is given[0]):
-                setattr(out, SOURCE, ACTIVATION)
-                continue
-            setattr(out, SOURCE, ACTIVATION)
-            written.append(out)
+            if type(getattr(out, MARK, None)) is not Made:  # an operator may hand on what it was given
+                setattr(out, MARK, Made(out, tuple(out.shape)))
+            if new or not (known.view or (given and out is given[0])):
+                written.append(out)
         return tuple(written)
 
 
@@ -291,4 +324,5 @@ def _already_is(call: Call) -> bool:
 
 def field_of(tensor: torch.Tensor) -> TensorField | None:
     """The receptive field that the walk has given a tensor, None where the input does not reach it."""
-    return getattr(tensor, _FIELD, None)
+    mark = getattr(tensor, MARK, None)
+    return None if mark is None else mark.field

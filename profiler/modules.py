@@ -17,28 +17,22 @@ def module_tree(inventory: Inventory, layers: Iterable[Layer]) -> ModuleSum:
     A module that hangs in several places is shown where it comes first. Parameters are counted once in each sum, also
     where they are tied.
     """
-    count = len(inventory.modules)
-    macs, flops = dict.fromkeys(inventory.paths, 0), dict.fromkeys(inventory.paths, 0)
+    modules, paths, parents = inventory.modules, inventory.paths, inventory.parents
+    at = {path: n for n, path in enumerate(paths)}
+    macs, flops = [0] * len(paths), [0] * len(paths)
     for layer in layers:
-        macs[layer.name] += layer.macs
-        flops[layer.name] += layer.flops
+        n = at[layer.name]
+        macs[n] += layer.macs
+        flops[n] += layer.flops
     sizes = _sizes_with_ties(inventory) if inventory.tied else _sizes(inventory)
-    children: list[list[ModuleSum]] = [[] for _ in range(count)]
-    for n in range(count - 1, -1, -1):  # children come after their parents
-        below = children[n][::-1]
-        path = inventory.paths[n]
-        summed = ModuleSum(
-            name=path,
-            type=type(inventory.modules[n]).__name__,
-            macs=macs[path] + sum([child.macs for child in below]),
-            flops=flops[path] + sum([child.flops for child in below]),
-            params=sizes[n][0],
-            param_bytes=sizes[n][1],
-            children=tuple(below),
-        )
-        if n:
-            children[inventory.parents[n]].append(summed)
-    return summed
+    children: list[list[ModuleSum]] = [[] for _ in paths]
+    for n in range(len(paths) - 1, 0, -1):  # children come after their parents
+        above = parents[n]
+        macs[above] += macs[n]
+        flops[above] += flops[n]
+        below = tuple(reversed(children[n])) if children[n] else ()
+        children[above].append(ModuleSum(paths[n], type(modules[n]).__name__, macs[n], flops[n], *sizes[n], below))
+    return ModuleSum("", type(modules[0]).__name__, macs[0], flops[0], *sizes[0], tuple(reversed(children[0])))
 
 
 def _sizes(inventory: Inventory) -> list[tuple[int, int]]:

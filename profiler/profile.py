@@ -35,8 +35,7 @@ class Phases(NamedTuple):
         return {"period": self.period, "fields": [list(f) for f in self.fields], "sizes": [self.smallest, self.largest]}
 
 
-@dataclass(frozen=True, slots=True)
-class ReceptiveField:
+class ReceptiveField(NamedTuple):
     """What the outputs of an operator see of the network's input; one entry per input axis that is followed.
 
     Attributes:
@@ -79,8 +78,7 @@ class ReceptiveField:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(NamedTuple):
     """One operator call that was counted, or could not be, or that reads parameters for the first time.
 
     Attributes:
@@ -127,15 +125,14 @@ class Layer:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        row = {name: getattr(self, name) for name in self.__slots__}
+        row = self._asdict()
         row["input_shapes"] = [list(s) for s in self.input_shapes]
         row["output_shapes"] = [list(s) for s in self.output_shapes]
         row["receptive_field"] = self.receptive_field.to_dict() if self.receptive_field else None
         return row
 
 
-@dataclass(frozen=True, slots=True)
-class ModuleSum:
+class ModuleSum(NamedTuple):
     """A module and everything below it.
 
     Attributes:

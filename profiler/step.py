@@ -29,6 +29,7 @@ class Step(NamedTuple):
         parameters: the model's parameters that were used here for the first time.
         fields: receptive field of each output, None where the input does not reach it.
         written: the tensors it wrote: new ones, or the one it changed in place; none where it only made a view.
+        read: bytes of the tensors that went in, parameters included.
     """
 
     call: Call
@@ -39,6 +40,7 @@ class Step(NamedTuple):
     parameters: tuple[torch.Tensor, ...]
     fields: tuple[TensorField | None, ...]
     written: tuple[torch.Tensor, ...]
+    read: int
 
 
 Visitor = Callable[[Step], None]

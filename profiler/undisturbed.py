@@ -1,84 +1,62 @@
 """Leaving a model as it was: whatever a forward call does to its modules is undone, also after an exception."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from itertools import chain
+from operator import itemgetter
+from types import CodeType
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-_TORCHS_OWN = ("torch.nn.modules.", "torch.jit.")
-_CONTAINERS = ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks")
+_CONTAINERS = itemgetter("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks")
+Dictionaries = list[dict[str, Any]]
+
+
+def _callers() -> frozenset[CodeType]:
+    """The functions of torch's by which calling a module comes to calling its forward."""
+    code = nn.Module._call_impl.__code__  # noqa: SLF001  # pinned by a test
+    return frozenset((code, *(c for c in code.co_consts if isinstance(c, CodeType))))
+
+
+CALLERS = _callers()
 
 
 @contextmanager
-def undisturbed(modules: Iterable[nn.Module]) -> Iterator[None]:
+def undisturbed(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Restore attributes, parameters, buffers, submodules, hooks, random state and torch's global switches.
 
     Args:
         modules: the model and all modules in it, each once.
     """
-    attributes, contents, empty, places = [], [], [], []
-    for module in modules:
-        now = module.__dict__
-        if not _is_torchs_own(type(module)):  # type: ignore[arg-type]  # a class is hashed by identity
-            attributes.append((now, now.copy()))
-        for name in _CONTAINERS:
-            container = now[name]
-            if not container:
-                empty.append(container)
-            elif _is_plain(container):
-                contents.append((container, container.copy()))
-        places += [
-            (p, p.untyped_storage(), p.dtype, p.storage_offset(), p.shape, p.stride())
-            for p in now["_parameters"].values()
-            if p is not None
-        ]
+    # There are thousands of these in a large model: they are copied and compared by the interpreter's own loops.
+    attributes = list(map(vars, modules))
+    # A scripted module's containers are views of C++ objects that hold no Python state.
+    containers = [c for c in chain.from_iterable(map(_CONTAINERS, attributes)) if isinstance(c, dict)]
+    now = attributes + containers
+    before = list(map(dict.copy, now))
+    places = _places(attributes)
     with ExitStack() as stack:
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         # The fused encoder is an inference shortcut for the very same work; the documented modules are what is counted.
         torch.backends.mha.set_fastpath_enabled(False)
         stack.enter_context(torch.random.fork_rng(devices=[]))
         stack.callback(_restore_places, places)
-        stack.callback(_restore, attributes + contents)
-        stack.callback(_clear, empty)
+        stack.callback(_restore, now, before)
         yield
 
 
-@cache
-def _is_torchs_own(kind: type) -> bool:
-    """Whether a module is a layer of torch's, of which there are many, and which set no attributes in forward."""
-    return kind.__module__.startswith(_TORCHS_OWN)
+def _restore(now: Dictionaries, before: Dictionaries) -> None:
+    if _same(now, before):
+        return
+    for changed, old in zip(now, before, strict=True):
+        if not _same(changed, old):
+            changed.clear()
+            changed.update(old)
 
 
-def _is_plain(container: object) -> bool:
-    """A scripted module's containers are views of C++ objects that hold no Python state."""
-    return isinstance(container, dict)
-
-
-def _restore(dictionaries: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
-    for now, before in dictionaries:
-        if not _same(now, before):
-            now.clear()
-            now.update(before)
-
-
-def _clear(containers: list[dict[str, Any]]) -> None:
-    for container in containers:
-        if container:
-            container.clear()
-
-
-def _restore_places(places: list[tuple[Any, ...]]) -> None:
-    """Undo `parameter.data = ...`, which is what a `module.to(...)` inside forward comes to."""
-    for parameter, storage, dtype, *place in places:
-        if parameter.untyped_storage()._cdata != storage._cdata:  # noqa: SLF001  # a storage's identity
-            parameter.data = torch.empty(0, dtype=dtype, device=storage.device).set_(storage, *place)
-
-
-def _same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+def _same(a: object, b: object) -> bool:
     """Dictionaries compare identities first, in C; only what was replaced is asked, and a tensor may not answer."""
     try:
         return a == b
@@ -86,13 +64,45 @@ def _same(a: dict[str, Any], b: dict[str, Any]) -> bool:
         return False
 
 
-@contextmanager
-def watched(enter: Callable[..., None], leave: Callable[..., None]) -> Iterator[None]:
-    """Call `enter` before and `leave` after every module call, also of other threads; not after an exception.
+def _places(attributes: Dictionaries) -> list[tuple[Any, ...]]:
+    """Where each parameter lies: the address of its elements, and a tensor that keeps them and says how they lie."""
+    parameters = [p for a in attributes for p in a["_parameters"].values() if p is not None]
+    return [(p, p.data_ptr(), p.detach()) for p in parameters]
 
-    Torch's hooks for all modules: the model's own are not touched.
+
+def _restore_places(places: list[tuple[Any, ...]]) -> None:
+    """Undo `parameter.data = ...`, which is what a `module.to(...)` inside forward comes to."""
+    for parameter, address, old in places:
+        if parameter.data_ptr() != address or (not address and not _alike(parameter, old)):
+            parameter.data = old
+
+
+def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors without storage are one."""
+    return a.untyped_storage()._cdata == b.untyped_storage()._cdata  # noqa: SLF001  # a storage's identity
+
+
+@contextmanager
+def watched(
+    modules: Sequence[nn.Module], paths: Sequence[str], follow: Callable[[nn.Module, str], Callable[..., Any]]
+) -> Iterator[None]:
+    """Have `follow(module, path)` in the place of every module's forward; a module compiled in place runs as written.
+
+    Torch's hooks for all modules would do as well, but with any hook about, every module call takes twice as long.
     """
-    with ExitStack() as stack:
-        stack.callback(register_module_forward_pre_hook(enter).remove)
-        stack.callback(register_module_forward_hook(leave).remove)
+    attributes = list(map(vars, modules))
+    before = [(a.get("forward"), a.get("_compiled_call_impl")) for a in attributes]
+    for module, path, own in zip(modules, paths, attributes, strict=True):
+        own["forward"] = follow(module, path)
+        if own.get("_compiled_call_impl") is not None:
+            own["_compiled_call_impl"] = None
+    try:
         yield
+    finally:
+        for own, (forward, compiled) in zip(attributes, before, strict=True):
+            if forward is None:
+                own.pop("forward", None)
+            else:
+                own["forward"] = forward
+            if compiled is not None:
+                own["_compiled_call_impl"] = compiled

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_map
 
 from profiler.aten.call import Call, on_device, tensors_of
 from profiler.aten.overload import Schema
-from profiler.foreign import SOURCE, Foreign
+from profiler.foreign import MARK, Foreign
 
 # Tensors larger than this carry data, not structure; their values are not kept.
 MOST_INTEGERS = 1 << 24
@@ -68,7 +68,7 @@ class Values:
 
     def _without_bulk(self, value: Any) -> Any:  # noqa: ANN401  # any result
         """The same without values where it is larger than what keeps them; a view stays what it is."""
-        if not isinstance(value, torch.Tensor) or getattr(value, SOURCE, None) is not None:
+        if not isinstance(value, torch.Tensor) or getattr(value, MARK, None) is not None:
             return value
         most = MOST_FLOATS if value.is_floating_point() or value.is_complex() else MOST_INTEGERS
         if value.untyped_storage().nbytes() <= most * value.element_size():

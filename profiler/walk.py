@@ -145,9 +145,9 @@ def _walk(
         shapes = ", ".join("x".join(map(str, t.shape)) for t in inputs) or "none"
         reason = str(error).strip().split("\n")[0]
         if not real and (isinstance(error, NotImplementedError) or any(sign in reason.lower() for sign in _NO_VALUES)):
-            raise NeedsValues(mode.where, reason.partition(". ")[0]) from error
+            raise NeedsValues(mode.place_of(error), reason.partition(". ")[0]) from error
         raise ModelError(
-            f"the model failed in {mode.where} on inputs of size {shapes}: {type(error).__name__}: {reason}"
+            f"the model failed in {mode.place_of(error)} on inputs of size {shapes}: {type(error).__name__}: {reason}"
         ) from error
     return memory
 
@@ -165,7 +165,7 @@ def _traced(inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 def _running(inventory: Inventory, mode: WalkMode) -> Iterator[None]:
     with (
         undisturbed(inventory.modules),
-        watched(mode.enter, mode.leave),
+        watched(inventory.modules, inventory.paths, mode.followed),
         torch.no_grad(),
         torch._C._AutoDispatchBelowAutograd(),  # noqa: SLF001  # pinned by a test
     ):

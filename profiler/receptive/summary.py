@@ -1,7 +1,6 @@
 """From a tensor's field to the numbers of a report: size, stride, start and status."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 
@@ -36,8 +35,8 @@ def _of_inputs(views: Views, axes: Sequence[int]) -> ReceptiveField | None:
         at += count
         if any(v.sight.sees for v in views.true[part]):
             report = _both(views.true[part], views.local[part], views.extent[part])
-            reports.append(replace(report, input=number))
-    return replace(reports[0], others=tuple(reports[1:])) if reports else None
+            reports.append(report._replace(input=number))
+    return reports[0]._replace(others=tuple(reports[1:])) if reports else None
 
 
 def _both(true: tuple[AxisView, ...], near: tuple[AxisView, ...], extent: tuple[int, ...]) -> ReceptiveField:

@@ -72,7 +72,7 @@ def layer_rows(layers: Iterable[Layer]) -> list[Row]:
     for layer in layers:
         # Where a module's class does not tell what was computed, the operation does.
         alone = together[layer.name, layer.call] == 1 and layer.name not in parents
-        fields = {name: getattr(layer, name) for name in layer.__slots__}
+        fields = layer._asdict()
         rows.append(
             Row(
                 **fields,

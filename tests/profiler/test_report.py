@@ -216,7 +216,7 @@ PATHS = st.lists(st.lists(LETTERS, min_size=1, max_size=6).map(".".join), min_si
 
 @given(PATHS, st.integers(40, 220))
 def test_lines_fit_whatever_the_names(paths, width):
-    layers = tuple(replace(LAYERS[0], name=path, op=path) for path in paths)
+    layers = tuple(LAYERS[0]._replace(name=path, op=path) for path in paths)
     for by in ("layer", "operator"):
         text = table(profile(layers), Options(by=by, width=width))
         assert max(map(cell_len, text.splitlines())) <= width
@@ -302,12 +302,12 @@ def test_sorting(name):
 
 
 def test_numbers_in_names_sort_as_numbers():
-    layers = tuple(replace(LAYERS[0], name=f"layer{n}.a") for n in (10, 2, 1))
+    layers = tuple(LAYERS[0]._replace(name=f"layer{n}.a") for n in (10, 2, 1))
     assert [r.name for r in select(profile(layers), Options(sort="name")).rows] == ["layer1.a", "layer2.a", "layer10.a"]
 
 
 def test_sorting_equal_rows_says_that_nothing_was_sorted():
-    still = tuple(replace(x, macs=0) for x in LAYERS)
+    still = tuple(x._replace(macs=0) for x in LAYERS)
     assert "all rows are equal in that" in table(profile(still), Options(sort="macs"))
 
 
@@ -382,14 +382,14 @@ EVEN = Phases(2, ((9, 0), (9, 1)), 9, 9)
     ],
 )
 def test_phases_are_shown_as_a_range_and_listed(phases, text, listed):
-    found = replace(seen(9), phases=phases)
+    found = seen(9)._replace(phases=phases)
     assert units.field(found) == text
     assert units.phases(found) == listed
 
 
 def test_fields_of_several_inputs_are_numbered():
-    second = replace(seen(5), input=1)
-    assert units.field(replace(seen(3), others=(second,))) == "3x3 + #2: 5x5"
+    second = seen(5)._replace(input=1)
+    assert units.field(seen(3)._replace(others=(second,))) == "3x3 + #2: 5x5"
     assert units.field(second) == "#2: 5x5"
 
 
@@ -397,7 +397,7 @@ HOSTILE = '<script src="http://x">|`*_\x1b[31m'
 
 
 def hostile():
-    return profile(tuple(replace(x, name=f"{HOSTILE}.{n}", type=HOSTILE, op=HOSTILE) for n, x in enumerate(LAYERS)))
+    return profile(tuple(x._replace(name=f"{HOSTILE}.{n}", type=HOSTILE, op=HOSTILE) for n, x in enumerate(LAYERS)))
 
 
 @pytest.mark.parametrize("style", FORMATS)
@@ -413,7 +413,7 @@ def test_names_from_files_are_harmless(style):
 
 
 def test_a_spreadsheet_finds_no_formula():
-    layers = tuple(replace(x, name=f"{sign}cmd()") for sign, x in zip("=@+-", LAYERS, strict=False))
+    layers = tuple(x._replace(name=f"{sign}cmd()") for sign, x in zip("=@+-", LAYERS, strict=False))
     assert all(row["name"].startswith("'") for row in rows_of(as_csv(profile(layers), Options())))
 
 
