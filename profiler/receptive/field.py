@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from math import prod
 
 import numpy as np
+import numpy.typing as npt
 
-from profiler.receptive.index_map import IndexMap, reads_all
+from profiler.receptive import holes
+from profiler.receptive.index_map import IndexMap, all_read, reading, reads_all
 from profiler.receptive.layout import Atom, Extent, Layout, Views, new_atom
 from profiler.receptive.line import identity
-from profiler.receptive.stack import Stack
-from profiler.receptive.view import BOUNDED, UNKNOWN, AxisView, blind_view, ragged, settled, unknown_view
+from profiler.receptive.view import BOUNDED, UNKNOWN, AxisView, blind_view, settled, unknown_view
 
 # The scores of an attention layer move with query and key at once; beyond this many the table is not worth its memory.
 MOST_POSITIONS = 1 << 18
@@ -165,23 +166,60 @@ class TensorField:
 
     def slid(self, start: int, windows: Sequence[IndexMap], outputs: Sequence[int]) -> "TensorField":
         """Windows move along neighbouring axes, the first of which is `start`."""
-        field = self
+        field, shape = self, list(self.shape)
         moves: dict[int, tuple[IndexMap, int]] = {}
+        places, empty = [], []
         for axis, window, size in zip(range(start, start + len(windows)), windows, outputs, strict=True):
-            if not window.same or size != self.shape[axis]:
+            n = shape[axis]
+            if not window.same or size != n:
                 if len(field.layout[axis]) > 1:
                     field = field.fused(axis)
-                uid, n = field.layout[axis][0]
+                uid = field.layout[axis][0][0]
                 moves[uid] = window, size
+                places.append((axis, (Atom(uid, size),)))
+                shape[axis] = size
+                if not all_read(window, size, n):
+                    empty.append((axis, reading(window, size, n)))
                 if uid in field.uneven and not reads_all(window, size, n):
                     field = field.cut(axis)
         if not moves:
             return self
-        layout = tuple(
-            [(Atom(p[0][0], moves[p[0][0]][1]),) if len(p) == 1 and p[0][0] in moves else p for p in field.layout]
-        )
-        shape = (*self.shape[:start], *outputs, *self.shape[start + len(windows) :])
-        return TensorField(layout, field.views.changed(_sliding(field, moves)), field.uneven, shape)
+        layout = list(field.layout)
+        for axis, atoms in places:
+            layout[axis] = atoms
+        before = field.views
+        views = before.changed(_sliding(field, moves))
+        moved = TensorField(tuple(layout), views, field.uneven, tuple(shape))
+        if empty or before.gaps:
+            return moved._with_holes(field, moves.keys(), empty)
+        views.even()
+        return moved
+
+    def _with_holes(
+        self, before: "TensorField", touched: Set[int], empty: Sequence[tuple[int, npt.NDArray[np.bool_]]]
+    ) -> "TensorField":
+        """Behind windows along the atoms `touched`; `empty`: axes where some read nothing, and which read something."""
+        field = self.with_uneven(holes.entangled(before.views, touched, before.sizes()))
+        for axis, reads in empty:
+            field = field._recorded(axis, reads)  # noqa: SLF001  # another of its kind
+        return field.mended()
+
+    def _recorded(self, axis: int, reads: npt.NDArray[np.bool_]) -> "TensorField":
+        """The field with the positions along an axis at which a window reads nothing known to a view of each input."""
+        field = self
+        ((uid, size),) = self.layout[axis]
+        if uid > 0 and not self.views.moves_along(self.layout[axis]):
+            # What tells padding apart from the rest is no position along which anything differs otherwise.
+            fresh = new_atom(size, kinds=True)
+            field = self.with_axis(axis, (fresh,))
+            uid = fresh.uid
+        return TensorField(field.layout, holes.recorded(field.views, uid, reads), field.uneven, self.shape)
+
+    def mended(self) -> "TensorField":
+        """The field whose views agree on which elements see nothing."""
+        sizes = self.sizes()
+        views = holes.mended(self.views, tuple(sizes), sizes)
+        return self if views is self.views else TensorField(self.layout, views, self.uneven, self.shape)
 
     def fused(self, axis: int) -> "TensorField":
         """The field with one axis' atoms joined into one, along which views then move that moved along some of them."""
@@ -202,7 +240,8 @@ class TensorField:
             order = [*rest[:at], *old, *rest[at:]]
             return view.moved((*rest[:at], fresh.uid, *rest[at:]), view.spread_over(order, sizes))
 
-        return self.with_views(change).with_axis(axis, (fresh,))
+        fused = self.with_views(change).with_axis(axis, (fresh,))
+        return fused.mended() if self.views.gaps else fused
 
     def cut(self, axis: int) -> "TensorField":
         """Part of an axis is taken: where elements along it differ in what they see, the views only bound the rest."""
@@ -224,7 +263,8 @@ class TensorField:
             return view.moved(tuple(u for u in view.atoms if u not in picked), sight)
 
         field = self.cut(axis).with_views(change)
-        return field.with_layout(field.layout[:axis] + field.layout[axis + 1 :])
+        field = field.with_layout(field.layout[:axis] + field.layout[axis + 1 :])
+        return field.mended() if self.views.gaps else field
 
     def mixed(self, axes: Iterable[int], *, local: bool = False) -> "TensorField":
         """Every position along `axes` comes to depend on all of them; the axes stay."""
@@ -233,22 +273,10 @@ class TensorField:
             return self
         gone, sizes = {a[0] for a in atoms}, self.sizes()
         views = self.views.changed(lambda v: v.projected(gone, sizes), local=local)
-        uneven = self.uneven - gone if self.uneven else self.uneven
-        return TensorField(self.layout, views, uneven | self._ragged(gone), self.shape)
-
-    def _ragged(self, gone: Set[int]) -> frozenset[int]:
-        """Atoms along which only some of the kinds of channels that come together see anything."""
-        views = self.views.true
-        found: set[int] = set()
-        for view in views:
-            sight = view.sight
-            if not isinstance(sight, Stack) or not sight.gaps or gone.isdisjoint(view.atoms):
-                continue
-            if len({row.holes for row in sight.kinds}) > 1 and any(
-                isinstance(v.sight, Stack) and len(v.sight.kinds) > 1 for v in views if v is not view
-            ):
-                found.update(u for u in ragged(view, self.sizes()) if u > 0 and u not in gone)
-        return frozenset(found)
+        uneven = self.uneven
+        if self.views.gaps:
+            uneven |= holes.entangled(self.views, gone, sizes)
+        return TensorField(self.layout, views, uneven - gone if uneven else uneven, self.shape)
 
     def moves_along(self, atoms: Iterable[Atom]) -> bool:
         """Whether elements differ along some of these."""
@@ -287,6 +315,8 @@ class TensorField:
         field = self.fused(axis)
         ((uid, _),) = field.layout[axis]
         sizes = field.sizes()
+        if field.views.gaps:
+            field = field.with_uneven(holes.entangled(field.views, {uid}, sizes))
 
         def change(view: AxisView) -> AxisView:
             if uid not in view.atoms:

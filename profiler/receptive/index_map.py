@@ -189,10 +189,15 @@ def within(window: IndexMap, outputs: int, outer: int, n: int, inner: int) -> In
     )
 
 
+def reading(window: IndexMap, outputs: int, inputs: int) -> npt.NDArray[np.bool_]:
+    """Which of the outputs read some input."""
+    return np.asarray(window.indices(outputs, inputs)[1].any(axis=1))
+
+
 @lru_cache(maxsize=4096)
 def all_read(window: IndexMap, outputs: int, inputs: int) -> bool:
     """Whether every one of the outputs reads some input."""
-    return bool(window.indices(outputs, inputs)[1].any(axis=1).all())
+    return bool(reading(window, outputs, inputs).all())
 
 
 @lru_cache(maxsize=4096)

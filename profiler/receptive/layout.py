@@ -62,7 +62,7 @@ class Views:
             of them see anything.
     """
 
-    __slots__ = ("extent", "local", "report", "true", "unions")
+    __slots__ = ("_gaps", "extent", "local", "report", "true", "unions")
 
     def __init__(self, true: tuple[AxisView, ...], local: tuple[AxisView, ...], extent: tuple[int, ...]) -> None:
         self.true = true
@@ -70,6 +70,18 @@ class Views:
         self.extent = extent
         self.report: ReceptiveField | None = None
         self.unions: dict[Views, tuple[Views, frozenset[int]]] = {}
+        self._gaps: bool | None = None
+
+    @property
+    def gaps(self) -> bool:
+        """Whether some elements are known to see nothing of an input."""
+        if self._gaps is None:
+            self._gaps = any([v.sight.gaps and not v.sight.blank for v in self.true])  # noqa: C419  # a list is faster than a generator
+        return self._gaps
+
+    def even(self) -> None:
+        """Let it be known without looking that every element sees something."""
+        self._gaps = False
 
     def moves_along(self, atoms: Iterable[Atom]) -> bool:
         """Whether any view moves along some of these."""

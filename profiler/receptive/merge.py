@@ -5,11 +5,12 @@ from itertools import pairwise
 from math import prod
 from operator import is_
 
+from profiler.receptive import holes
 from profiler.receptive.field import MOST_POSITIONS, TOO_MANY, TensorField
 from profiler.receptive.layout import Atom, Layout, Views, new_atom
 from profiler.receptive.reshape import expanded_to, reshaped
 from profiler.receptive.sight import fixed
-from profiler.receptive.view import BOUNDED, EXACT, AxisView, ragged, settled
+from profiler.receptive.view import BOUNDED, EXACT, AxisView, settled
 
 _NONE: frozenset[int] = frozenset()
 
@@ -42,26 +43,12 @@ def united(a: Views, b: Views, field: TensorField) -> tuple[Views, frozenset[int
         return a, _NONE
     found = a.unions.get(b)
     if found is None:
-        views = _union_of(a, b, field)
-        found = a.unions[b] = views, _ragged(a, b, views, field)
+        views, uneven = _union_of(a, b, field), _NONE
+        if a.gaps or (b.gaps and views is not a):
+            sizes = field.sizes()
+            views, uneven = holes.united(a, b, views, tuple(sizes), sizes)
+        found = a.unions[b] = views, uneven
     return found
-
-
-def _ragged(a: Views, b: Views, both: Views, field: TensorField) -> frozenset[int]:
-    """Atoms along which one of two tensors sees nothing at some positions: there the other's views alone hold."""
-    found: set[int] = set()
-    for n, (x, y) in enumerate(zip(a.true, b.true, strict=True)):
-        if x is y or not ((x.atoms and x.sight.gaps) or (y.atoms and y.sight.gaps)):
-            continue
-        if x.atoms == y.atoms and x.sight.holes == y.sight.holes:
-            continue
-        for view, others in ((x, b.true), (y, a.true)):
-            if not view.atoms or not view.sight.gaps:
-                continue
-            for m, (other, union) in enumerate(zip(others, both.true, strict=True)):
-                if m != n and union is not other and not set(view.atoms) <= set(union.atoms):
-                    found.update(ragged(view, field.sizes()))
-    return frozenset(found) if found else _NONE
 
 
 def _union_of(a: Views, b: Views, field: TensorField) -> Views:

@@ -34,6 +34,8 @@ class Sight:
 
     __slots__ = ("_covers", "_derived", "_lattice", "_report", "aligned", "extent", "known_reach", "known_span", "size")
 
+    blank = False  # no position sees anything, as is known without looking
+
     def __init__(self, size: int, extent: int, *, aligned: bool = True) -> None:
         self.size = size
         self.extent = extent
@@ -123,7 +125,8 @@ class Sight:
             return self
         found = self._derived.get(other)
         if found is None:
-            found = self._derived[other] = self._union(other)
+            found = self if other.blank else other if self.blank else self._union(other)
+            self._derived[other] = found
         return found
 
     def _union(self, other: "Sight") -> "Sight":
@@ -236,8 +239,29 @@ class Sight:
             low, high = np.where(looks, span.first, NOTHING), np.where(looks, span.last, -NOTHING)
             return Span(low.min(axis=1), high.max(axis=1))
 
-        key = ("looked", looks.shape, looks.tobytes())
-        return self.remembered(key, lambda: Table(len(looks), self.extent, (self,), change, None))
+        def make() -> Sight:
+            table = Table(len(looks), self.extent, (self,), change, None)
+            table.known_gaps = None if looks.any(axis=1).all() else True
+            return table
+
+        return self.remembered(("looked", looks.shape, looks.tobytes()), make)
+
+    def hidden(self, holes: npt.NDArray[np.bool_]) -> "Sight":
+        """The same but for these positions, which see nothing."""
+
+        def change(span: Span) -> Span:
+            return Span(np.where(holes, NOTHING, span.first), np.where(holes, -NOTHING, span.last))
+
+        def make() -> Sight:
+            table = Table(self.size, self.extent, (self,), change, self.lattice)
+            table.known_gaps = True
+            return table
+
+        return self.remembered(("hidden", holes.tobytes()), make)
+
+    def emptied(self) -> "Sight":
+        """As many positions that see nothing."""
+        return self.remembered("emptied", lambda: Blank(self.size, self.extent))
 
     def same(self, other: "Sight") -> bool:
         """Whether both see the same, position by position."""
@@ -247,7 +271,7 @@ class Sight:
 class Table(Sight):
     """Positions that follow from those of other sights; worked out when they are asked for."""
 
-    __slots__ = ("compute", "sources", "window")
+    __slots__ = ("compute", "known_gaps", "sources", "window")
 
     def __init__(
         self,
@@ -264,6 +288,7 @@ class Table(Sight):
         self.compute = compute
         self._lattice = lattice
         self.window: IndexMap | None = None
+        self.known_gaps: bool | None = None
 
     @property
     def span(self) -> Span:
@@ -304,16 +329,46 @@ class Table(Sight):
     @property
     def gaps(self) -> bool:
         """Whether some positions see nothing."""
+        if self.known_gaps is None:
+            self.known_gaps = self._may_have_gaps() and bool((self.span.last < self.span.first).any())
+        return self.known_gaps
+
+    def _may_have_gaps(self) -> bool:
+        """Whether positions have to be looked at to tell: not behind windows that all read something of no gaps."""
         sight: Sight = self
-        while isinstance(sight, Table) and sight.window is not None and sight.known_span is None:
+        while isinstance(sight, Table) and sight.known_span is None and sight.known_gaps is None:
+            if sight.window is None:
+                which = all if sight.compute is Span.union else any
+                return which(s.gaps for s in sight.sources)
             if not all_read(sight.window, sight.size, sight.sources[0].size):
-                break
+                return True
             sight = sight.sources[0]
-        return bool((sight.span.last < sight.span.first).any()) if isinstance(sight, Table) else sight.gaps
+        return sight is self or sight.gaps
+
+
+class Blank(Table):
+    """Positions that see nothing."""
+
+    __slots__ = ()
+
+    blank = True
+
+    def __init__(self, size: int, extent: int) -> None:
+        super().__init__(size, extent, (), self._nothing, None)
+        self.known_reach = NOTHING, -NOTHING
+        self.known_gaps = True
+
+    def _nothing(self) -> Span:
+        return Span(np.full(self.size, NOTHING), np.full(self.size, -NOTHING))
+
+    def _through(self, window: IndexMap, outputs: int) -> Sight:  # noqa: ARG002  # through any window nothing is seen
+        return Blank(outputs, self.extent)
 
 
 def fixed(first: int, last: int, extent: int) -> Sight:
     """One position, which sees first..last."""
+    if first > last:
+        return Blank(1, extent)
     sight = Table(1, extent, (), lambda: Span.fixed(first, last), None)
     sight.known_reach = (first, last)
     return sight

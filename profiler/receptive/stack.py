@@ -8,8 +8,8 @@ import numpy as np
 
 from profiler.receptive.index_map import IndexMap
 from profiler.receptive.reading import Report
-from profiler.receptive.sight import Sight, Table
-from profiler.receptive.span import NOTHING, Span
+from profiler.receptive.sight import Sight
+from profiler.receptive.span import Span
 
 
 class Stack(Sight):
@@ -87,6 +87,11 @@ class Stack(Sight):
         ]  # fmt: skip
         return stack(tuple(parts))
 
+    def _through(self, window: IndexMap, outputs: int) -> Sight:
+        if self.parts[0].size > 1:
+            return super()._through(window, outputs)
+        return self.within(window, outputs, 1, self.size, 1)
+
     def along(self, outer: int, n: int, inner: int) -> Sight:
         """The positions of an array (outer, n, inner) joined along its middle axis."""
         rows = len(self.parts)
@@ -113,7 +118,7 @@ class Stack(Sight):
 
     def permuted(self, sizes: tuple[int, ...], order: tuple[int, ...]) -> Sight:
         """The positions of an array of `sizes` with its axes in another order."""
-        lead = self._lead(sizes)
+        lead = self.lead(sizes)
         if lead is None or sorted(order[:lead]) != list(range(lead)):
             return super().permuted(sizes, order)
         rows = np.arange(len(self.parts)).reshape(sizes[:lead]).transpose(order[:lead]).reshape(-1)
@@ -124,7 +129,7 @@ class Stack(Sight):
 
     def at(self, sizes: tuple[int, ...], index: tuple[int | slice, ...]) -> Sight:
         """Some positions of those of an array of `sizes`."""
-        lead = self._lead(sizes)
+        lead = self.lead(sizes)
         if lead is None:
             return super().at(sizes, index)
         rows = np.arange(len(self.parts)).reshape(sizes[:lead])[index[:lead]].reshape(-1).tolist()
@@ -135,7 +140,7 @@ class Stack(Sight):
 
     def running(self, sizes: tuple[int, ...], axis: int) -> Sight:
         """Each position of an array of `sizes` sees what those before it along an axis see as well."""
-        lead = self._lead(sizes)
+        lead = self.lead(sizes)
         if lead is None or axis < lead:
             return super().running(sizes, axis)
         return self._each(lambda p: p.running(sizes[lead:], axis - lead))
@@ -157,9 +162,9 @@ class Stack(Sight):
 
     def _together(self, rows: Sequence[int]) -> Sight:
         kinds = dict.fromkeys(self.parts[n] for n in rows)
-        return reduce(Sight.union, kinds) if kinds else blank(self.parts[0].size, self.extent)
+        return reduce(Sight.union, kinds) if kinds else self.parts[0].emptied()
 
-    def _lead(self, sizes: tuple[int, ...]) -> int | None:
+    def lead(self, sizes: tuple[int, ...]) -> int | None:
         """How many axes of an array of `sizes` the rows are."""
         return next((n for n in range(len(sizes) + 1) if prod(sizes[:n]) == len(self.parts)), None)
 
@@ -172,8 +177,3 @@ def stack(parts: tuple[Sight, ...]) -> Sight:
     if all(isinstance(p, Stack) and len(p.parts) == len(first.parts) for p in parts):  # type: ignore[attr-defined]  # as tested
         return stack(tuple(q for p in parts for q in p.parts))  # type: ignore[attr-defined]  # as above
     return first.remembered(("stack", parts), lambda: Stack(parts))
-
-
-def blank(size: int, extent: int) -> Sight:
-    """Positions that see nothing."""
-    return Table(size, extent, (), lambda: Span(np.full(size, NOTHING), np.full(size, -NOTHING)), None)

@@ -5,8 +5,9 @@ from math import prod
 
 from profiler.receptive.index_map import IndexMap
 from profiler.receptive.lattice import Lattice
-from profiler.receptive.sight import Sight, fixed
+from profiler.receptive.sight import Blank, Sight, fixed
 from profiler.receptive.span import NOTHING, Span
+from profiler.receptive.stack import Stack
 
 # How sure a view is, by its place in the list of what is reported. A field is no better than its worst axis.
 STATUSES = ("exact", "whole-input", "bounded", "bounded", "data-dependent", "unknown")
@@ -136,6 +137,16 @@ def settled(view: AxisView) -> AxisView:
     return view
 
 
+def simplest(view: AxisView, sizes: Mapping[int, int]) -> AxisView:
+    """The view without atoms along which all have come to see the same."""
+    sight = view.sight
+    if isinstance(sight, Stack) and len(sight.kinds) == 1:
+        lead = sight.lead(tuple([sizes[u] for u in view.atoms]))
+        if lead is not None:
+            view = view.moved(view.atoms[lead:], sight.parts[0])
+    return settled(view) if view.mixed and not view.whole else view
+
+
 def unknown_view(extent: int, doubt: int = UNKNOWN, why: str = "") -> AxisView:
     """A view of which nothing is known: it may see everything."""
     return AxisView((), fixed(0, extent - 1, extent), doubt, why=why)
@@ -143,7 +154,7 @@ def unknown_view(extent: int, doubt: int = UNKNOWN, why: str = "") -> AxisView:
 
 def blind_view(extent: int) -> AxisView:
     """The view of a tensor that the input does not reach."""
-    return AxisView((), fixed(NOTHING, -NOTHING, extent))
+    return AxisView((), Blank(1, extent))
 
 
 __all__ = [
@@ -159,5 +170,6 @@ __all__ = [
     "blind_view",
     "ragged",
     "settled",
+    "simplest",
     "unknown_view",
 ]
