@@ -79,7 +79,7 @@ def _glu_shape(call: NodeCall) -> Sequence[Shape]:
 def _running_field(call: NodeCall, field: TensorField) -> TensorField:
     axis = call.integers(1)[0] % len(field.layout)
     turned = bool(call.attr("reverse", 0))
-    seen = (backwards(field, axis) if turned else field).running(axis, both_ways=False)
+    seen = (backwards(field, axis) if turned else field).running(axis)
     if call.attr("exclusive", 0):
         seen = seen.moved(axis, shifted(-1), seen.shape[axis])
     return backwards(seen, axis) if turned else seen

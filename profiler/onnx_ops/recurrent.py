@@ -8,6 +8,7 @@ from profiler.onnx_ops.call import Cost, Fields, NodeCall, Operator
 from profiler.onnx_ops.fields import backwards, unknown
 from profiler.onnx_ops.value import Shape
 from profiler.receptive.merge import merged
+from profiler.receptive.pick import run_both_ways
 from profiler.receptive.reshape import expanded_to, reshaped
 
 # How often a step applies each of its activations, per hidden unit, with the ones that the formula counts.
@@ -80,7 +81,7 @@ def _shapes(call: NodeCall) -> Sequence[Shape]:
 
 
 def _field(call: NodeCall) -> Fields:
-    """Each step sees the initial state and the steps before it, or all; the final state sees all."""
+    """Each step sees the initial state and the steps before it, in its direction; the final state sees all."""
     field = call.input(0).field
     batch_first = bool(call.attr("layout", 0))
     starts = [v.field for v in call.inputs[5:7] if v is not None and v.field is not None]
@@ -94,12 +95,14 @@ def _field(call: NodeCall) -> Fields:
         wide = (first, second, 1, 1) if batch_first else (first, 1, second, 1)
         parts.append(reshaped(field.reduced([2], keep=True), wide))
     seen = merged(parts, out)
-    direction = call.attr("direction", "forward")
-    seen = backwards(seen, steps) if direction == "reverse" else seen
-    seen = seen.running(steps, both_ways=direction == "bidirectional")
-    final = seen.selected(steps, out[steps] - 1)
+    final = seen.mixed([steps]).selected(steps, 0)
     states = [expanded_to(final, o.shape) for o in call.outputs[1:] if o.shape is not None]
-    return [backwards(seen, steps) if direction == "reverse" else seen, *states]
+    direction = call.attr("direction", "forward")
+    if direction == "bidirectional":
+        return [run_both_ways(seen, steps, 2 if batch_first else 1), *states]
+    if direction == "reverse":
+        return [backwards(backwards(seen, steps).running(steps), steps), *states]
+    return [seen.running(steps), *states]
 
 
 TABLE = {"LSTM": _recurrent("lstm"), "GRU": _recurrent("gru"), "RNN": _recurrent("rnn_tanh")}

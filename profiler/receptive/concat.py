@@ -146,7 +146,7 @@ def _like_first(fields: Sequence[TensorField], axis: int) -> list[TensorField]:
     guide = fields[0]
     for field in fields[1:]:
         guide = aligned(guide.with_axis(axis, (new_atom(field.shape[axis]),)), field)[0]
-    return [aligned(guide.with_axis(axis, (new_atom(f.shape[axis]),)), f)[1] for f in fields]
+    return [aligned(guide.with_axis(axis, (new_atom(f.shape[axis]),)), f, fixed=True)[1] for f in fields]
 
 
 def _in_a_row(sights: Sequence[Sight], shapes: tuple[tuple[int, ...], ...], axis: int) -> Sight:

@@ -308,10 +308,8 @@ class TensorField:
                 shape.append(1)
         return TensorField(tuple(layout), field.views, field.uneven, tuple(shape))
 
-    def running(self, axis: int, *, both_ways: bool) -> "TensorField":
-        """Each position comes to depend on those before it, or on all: a recurrence along one axis."""
-        if both_ways:
-            return self.mixed([axis])
+    def running(self, axis: int) -> "TensorField":
+        """Each position comes to depend on those before it: a recurrence along one axis."""
         field = self.fused(axis)
         ((uid, _),) = field.layout[axis]
         sizes = field.sizes()

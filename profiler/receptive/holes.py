@@ -191,7 +191,7 @@ def united(a: Views, b: Views, both: Views, order: Sequence[int], sizes: Sizes) 
         none = [_nothing(part, along, sizes) for part in parts]
         for n, one, other in zip(box, *parts, strict=True):
             true[n] = _one_of(true[n], (one, other), none, along, sizes)
-            marked |= _less(true[n], (one, other), parts, none, along, sizes)
+            marked |= _less(true[n], (one, other), parts, none, order, sizes)
         if ((none[0] & none[1]) != _known(true, box, along, sizes)).any():
             marked |= {u for part in parts for v in _holed(part) for u in ragged(v, sizes)}
     return _with_true(both, true), frozenset(marked)
@@ -220,22 +220,26 @@ def _less(
     pair: tuple[AxisView, AxisView],
     parts: Sequence[Sequence[AxisView]],
     none: Sequence[Mask],
-    along: Sequence[int],
+    order: Sequence[int],
     sizes: Sizes,
 ) -> set[int]:
     """Atoms that this view does not move along, and along which only one of two tensors sees anything."""
     found: set[int] = set()
     if not union.exact:
         return found
+    holed = [_holed(part) for part in parts]
+    atoms = {u for views in holed for v in views for u in v.atoms}
+    along = [u for u in order if u in atoms]
     for mine, its in ((0, 1), (1, 0)):
         alone = none[mine] & ~none[its]
         if not alone.any() or pair[its] is union:
             continue
-        there = [u for u in union.atoms if u in along]
-        where = _laid(_over(alone, along, there, np.logical_or), there, union.atoms)
-        said, seen = union.span, pair[its].spread_over(union.atoms, sizes).span
-        differs = ((said.first != seen.first) | (said.last != seen.last)).reshape([sizes[u] for u in union.atoms])
+        own = tuple(u for u in order if u in union.atoms or u in pair[its].atoms)
+        there = [u for u in own if u in along]
+        where = _laid(_over(alone, along, there, np.logical_or), there, own)
+        said, seen = (v.spread_over(own, sizes).span for v in (union, pair[its]))
+        differs = ((said.first != seen.first) | (said.last != seen.last)).reshape([sizes[u] for u in own])
         if (differs & where).any():
-            uids = {u for v in _holed(parts[mine]) for u in ragged(v, sizes)}
-            found |= uids - set(union.atoms) or {u for v in _holed(parts[mine]) for u in v.atoms} - set(union.atoms)
+            uids = {u for v in holed[mine] for u in ragged(v, sizes)} - set(union.atoms)
+            found |= uids or {u for v in holed[mine] for u in v.atoms} - set(union.atoms)
     return found

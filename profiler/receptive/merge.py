@@ -83,10 +83,13 @@ def hull(views: Sequence[AxisView], why: str) -> AxisView:
     return settled(view.doubted(BOUNDED, why))
 
 
-def aligned(a: TensorField, b: TensorField, *, refined: bool = False) -> tuple[TensorField, TensorField]:
+def aligned(
+    a: TensorField, b: TensorField, *, refined: bool = False, fixed: bool = False
+) -> tuple[TensorField, TensorField]:
     """Both with the same atoms on every axis, those of `a` where they will do.
 
-    `refined`: they have been cut alike as far as they can be; an axis that still differs is taken as one.
+    `refined`: they have been cut alike as far as they can be; an axis that still differs is taken as one. `fixed`: the
+    atoms of `a` will do wherever their sizes are those of `b`: it has been aligned with every tensor before.
     """
     ours: dict[int, int] = {}
     theirs: dict[int, int] = {}
@@ -95,11 +98,15 @@ def aligned(a: TensorField, b: TensorField, *, refined: bool = False) -> tuple[T
         if p == q:
             continue
         if [x[1] for x in p] == [y[1] for y in q]:
-            layout[axis] = tuple([_common_atom(a, x, b, y, ours, theirs) for x, y in zip(p, q, strict=True)])
+            pairs = zip(p, q, strict=True)
+            if fixed:
+                theirs.update({y[0]: x[0] for x, y in pairs})
+            else:
+                layout[axis] = tuple([_common_atom(a, x, b, y, ours, theirs) for x, y in pairs])
         elif b.moves_along(q):
             if a.moves_along(p):
                 pair = (a.fused(axis), b.fused(axis)) if refined else _refined(a, b)
-                return aligned(*pair, refined=True)
+                return aligned(*pair, refined=True, fixed=fixed)
             # What nothing moves along takes any atoms.
             layout[axis] = tuple([new_atom(y[1], kinds=y[0] < 0) for y in q])
             theirs.update({y[0]: x[0] for x, y in zip(layout[axis], q, strict=True)})

@@ -49,6 +49,21 @@ def _rejoined(field: TensorField, axis: int) -> TensorField:
     return field.with_layout((*layout[:axis], (*layout[axis], *layout[axis + 1]), *layout[axis + 2 :]))
 
 
+def flipped(field: TensorField, axes: Sequence[int]) -> TensorField:
+    """Some axes the other way round."""
+    for axis in axes:
+        size = field.shape[axis]
+        field = field.moved(axis % len(field.layout), shifted(size - 1, step=-1), size)
+    return field
+
+
+def run_both_ways(field: TensorField, steps: int, halves: int) -> TensorField:
+    """A recurrence along `steps`: half of the axis `halves` has seen what lies before, half what lies behind."""
+    half = sliced(field, halves, 0, field.shape[halves] // 2)
+    backward = flipped(flipped(half, [steps]).running(steps), [steps])
+    return concatenated([half.running(steps), backward], halves, field.shape)
+
+
 def taken(field: TensorField, axis: int, places: Places) -> TensorField:
     """Known positions of an axis, in any order and number."""
     flat = places.reshape(-1)

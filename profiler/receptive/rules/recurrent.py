@@ -10,7 +10,7 @@ from profiler.receptive.concat import concatenated
 from profiler.receptive.field import TensorField
 from profiler.receptive.index_map import window
 from profiler.receptive.merge import merged
-from profiler.receptive.pick import paired
+from profiler.receptive.pick import paired, run_both_ways
 from profiler.receptive.reshape import expanded_to, reshaped
 from profiler.receptive.rules.base import Fields, Result, Rule, drawn, known_values, present, unary
 from profiler.receptive.view import AxisView, settled
@@ -29,9 +29,14 @@ def _recurrence(call: Call, fields: Fields) -> Result:
     parts = [expanded_to(field.reduced([2], keep=True), call.out)]
     out = merged([*parts, *(_start(s, call.out, 1 - steps) for s in states)], call.out)
     # Locally a step is its own position: the recurrence joins what lies before it as a global operation does.
-    out = out.running(steps, both_ways=bool(call["bidirectional"]))
-    final = out.selected(steps, out.shape[steps] - 1)
-    return [out, *_states(final, call)]
+    last = out.mixed([steps]).selected(steps, 0)  # the state behind all steps, whichever comes first
+    if not call["bidirectional"]:
+        out = out.running(steps)
+    elif call["num_layers"] > 1:  # the second layer sees both directions of the first
+        out = out.mixed([steps])
+    else:
+        out = run_both_ways(out, steps, 2)
+    return [out, *_states(last, call)]
 
 
 def _listed(value: object) -> Sequence[object]:
@@ -129,7 +134,7 @@ def _cell(call: Call, fields: Fields) -> Result:
 
 
 def _cumulative(call: Call, field: TensorField) -> TensorField:
-    return field.running(call["dim"] % len(field.layout), both_ways=False) if field.layout else field
+    return field.running(call["dim"] % len(field.layout)) if field.layout else field
 
 
 def _difference(call: Call, fields: Fields) -> Result:

@@ -5,29 +5,42 @@ from collections.abc import Callable, Sequence
 from profiler.aten.call import Call
 from profiler.receptive.field import TensorField
 from profiler.receptive.merge import merged
-from profiler.receptive.reshape import expanded_to
+from profiler.receptive.reshape import expanded_to, reshaped
 from profiler.receptive.rules.base import Fields, Result, Rule, merge, outlined, present, unary
-from profiler.receptive.view import DEPENDENT, EXACT
+from profiler.receptive.view import BOUNDED, DEPENDENT, EXACT
 
 
 def _norm(axes: Callable[[Call], Sequence[int]]) -> Rule:
     """Statistics over some axes: every position along them comes to depend on all, through the statistics alone."""
 
     def apply(call: Call, fields: Fields) -> Result:
-        tensors = call.tensors
-        field = fields(tensors[0])
-        rest = [f for t in tensors[1:] if (f := fields(t)) is not None]
-        if field is not None:
-            field = field.mixed(axes(call))
-        if rest:
-            field = _scaled(call, field, rest)
-        outputs = call.outputs
-        if len(outputs) == 1 or field is None:
-            return [field] * len(outputs)
-        joined = field.reduced(range(len(field.layout)), keep=True)  # the statistics themselves
-        return [field, *(joined.like(tuple(out.shape), EXACT) for out in outputs[1:])]
+        field = fields(call.tensors[0])
+        return _normed(call, fields, None if field is None else field.mixed(axes(call)))
 
     return apply
+
+
+def _normed(call: Call, fields: Fields, field: TensorField | None, doubt: int = EXACT) -> Result:
+    """Scaled and shifted, with the statistics themselves where they are put out: those see no more than everything."""
+    rest = [f for t in call.tensors[1:] if (f := fields(t)) is not None]
+    if rest:
+        field = _scaled(call, field, rest)
+    outputs = call.outputs
+    if len(outputs) == 1 or field is None:
+        return [field] * len(outputs)
+    joined = field.reduced(range(len(field.layout)), keep=True)
+    return [field, *(joined.like(tuple(out.shape), doubt) for out in outputs[1:])]
+
+
+def _group_norm(call: Call, fields: Fields) -> Result:
+    """Statistics over the channels of a group and all positions: channels of other groups stay apart."""
+    field = fields(call.tensors[0])
+    groups = call["num_groups"] if "num_groups" in call else call["group"]
+    if field is None or groups == 1 or not field.moves_along(field.layout[1]):
+        return _normed(call, fields, None if field is None else field.mixed(range(1, len(field.layout))))
+    batch, channels, *rest = shape = field.shape
+    apart = reshaped(field, (batch, groups, channels // groups, *rest))
+    return _normed(call, fields, reshaped(apart.mixed(range(2, len(shape) + 1)), shape), BOUNDED)
 
 
 def _scaled(call: Call, field: TensorField | None, rest: Sequence[TensorField]) -> TensorField:
@@ -153,7 +166,7 @@ _TRANSFORMS = ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft")
 TABLE: dict[str, Rule] = {
     "aten.batch_norm": _batch_norm,
     "aten.instance_norm": _norm(_instance_norm_axes),
-    **{f"aten.{name}": _norm(lambda call: range(1, call.first.dim())) for name in ("group_norm", "native_group_norm")},
+    **{f"aten.{name}": _group_norm for name in ("group_norm", "native_group_norm")},
     **{f"aten.{name}": _norm(_last) for name in ("layer_norm", "rms_norm", "native_layer_norm", "_fused_rms_norm")},
     "aten._weight_norm": merge,
     **{f"aten.{name}": unary(_softmax)

@@ -1,6 +1,5 @@
 """Operators that move elements to other places in a pattern: padding, rolling, flipping, repetition, shuffles."""
 
-from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -10,7 +9,7 @@ from profiler.aten.call import Call, per_axis
 from profiler.receptive.field import TensorField
 from profiler.receptive.index_map import BORDERS, Border, shifted
 from profiler.receptive.layout import new_atom
-from profiler.receptive.pick import taken
+from profiler.receptive.pick import flipped, taken
 from profiler.receptive.reshape import reshaped
 from profiler.receptive.rules.base import (
     Fields,
@@ -48,19 +47,12 @@ def _roll(call: Call, field: TensorField) -> TensorField:
     return field
 
 
-def _flipped(field: TensorField, axes: Sequence[int]) -> TensorField:
-    for axis in axes:
-        size = field.shape[axis]
-        field = field.moved(axis % len(field.layout), shifted(size - 1, step=-1), size)
-    return field
-
-
 def _rotate(call: Call, field: TensorField) -> TensorField:
     a, b = (d % len(field.layout) for d in call["dims"])
     order = list(range(len(field.layout)))
     for _ in range(call["k"] % 4):
         order[a], order[b] = b, a
-        field = _flipped(field.permuted(order), [a])
+        field = flipped(field.permuted(order), [a])
         order[a], order[b] = a, b
     return field
 
@@ -132,9 +124,9 @@ TABLE: dict[str, Rule] = {
     **{f"aten.reflection_pad{n}d": _pad("reflect") for n in (1, 2, 3)},
     **{f"aten.replication_pad{n}d": _pad("clamp") for n in (1, 2, 3)},
     "aten.roll": unary(_roll),
-    "aten.flip": unary(lambda call, field: _flipped(field, call["dims"])),
-    "aten.fliplr": unary(lambda _, field: _flipped(field, [1])),
-    "aten.flipud": unary(lambda _, field: _flipped(field, [0])),
+    "aten.flip": unary(lambda call, field: flipped(field, call["dims"])),
+    "aten.fliplr": unary(lambda _, field: flipped(field, [1])),
+    "aten.flipud": unary(lambda _, field: flipped(field, [0])),
     "aten.rot90": unary(_rotate),
     "aten.repeat": unary(_repeat),
     "aten.tile": unary(_repeat),
