@@ -5,6 +5,7 @@ from functools import reduce
 from math import gcd, prod
 
 from profiler.receptive.field import MOST_POSITIONS, TOO_MANY, TensorField
+from profiler.receptive.holes import boxes
 from profiler.receptive.layout import Atom, Views, new_atom
 from profiler.receptive.merge import aligned, hull, union
 from profiler.receptive.sight import Sight, Table
@@ -110,9 +111,14 @@ def _end_to_end(fields: Sequence[TensorField], axis: int, fresh: Atom) -> Tensor
     sizes = [f.sizes() for f in parts]
     differ: set[int] = set()
 
-    def joined(views: Sequence[AxisView]) -> AxisView:
-        if not any(atom.uid in v.atoms for v, atom in zip(views, own, strict=True)):
-            same = all(v.atoms == views[0].atoms and v.sight.same(views[0].sight) for v in views)
+    def moves(views: Sequence[AxisView]) -> bool:
+        return any(atom.uid in v.atoms for v, atom in zip(views, own, strict=True))
+
+    def joined(views: Sequence[AxisView], *, told: bool) -> AxisView:
+        if not moves(views):
+            # Where a tensor sees nothing, another view of the input may tell.
+            seeing = [v for v in views if not v.sight.blank] if told else views
+            same = all(v.atoms == seeing[0].atoms and v.sight.same(seeing[0].sight) for v in seeing)
             if same or (fresh.uid > 0 and any(v.atoms for v in views)):
                 if not same:
                     differ.add(fresh.uid)
@@ -128,17 +134,20 @@ def _end_to_end(fields: Sequence[TensorField], axis: int, fresh: Atom) -> Tensor
         sight = _in_a_row(rows, shapes, along.index(fresh.uid))
         return settled(AxisView(tuple(along), sight, worst.doubt, any(v.mixed for v in views), worst.why))
 
-    true = tuple(joined(views) for views in zip(*(f.true for f in parts), strict=True))
-    if all(f.local is f.true for f in parts):
-        near = true
-    else:
-        near = tuple(joined(views) for views in zip(*(f.local for f in parts), strict=True))
+    def all_joined(each: Sequence[tuple[AxisView, ...]]) -> tuple[AxisView, ...]:
+        several = list(zip(*each, strict=True))
+        telling = [any(moves(several[n]) for n in box) for box in boxes(first.views) for _ in box]
+        return tuple(joined(views, told=told) for views, told in zip(several, telling, strict=True))
+
+    true = all_joined([f.true for f in parts])
+    near = true if all(f.local is f.true for f in parts) else all_joined([f.local for f in parts])
     uneven = frozenset[int]().union(*(f.uneven for f in parts))
     names = {atom.uid for atom in own}
     if uneven & names:
         differ.add(fresh.uid)
     layout = first.with_axis(axis, (fresh,)).layout
-    return TensorField(layout, Views(true, near, first.extent), (uneven - names) | differ)
+    result = TensorField(layout, Views(true, near, first.extent), (uneven - names) | differ)
+    return result.mended() if result.views.gaps else result
 
 
 def _like_first(fields: Sequence[TensorField], axis: int) -> list[TensorField]:

@@ -24,6 +24,7 @@ from profiler.receptive.view import BOUNDED, UNKNOWN, AxisView, blind_view, sett
 # The scores of an attention layer move with query and key at once; beyond this many the table is not worth its memory.
 MOST_POSITIONS = 1 << 18
 TOO_MANY = f"more than {MOST_POSITIONS:,} positions differ"
+CUT = "part of an axis where branches end in padding"
 
 
 def _sliding(field: "TensorField", moves: dict[int, tuple[IndexMap, int]]) -> Callable[[AxisView], AxisView]:
@@ -230,9 +231,13 @@ class TensorField:
         moved = [a for a in self.layout[axis] if self.views.moves_along((a,))]
         fresh = new_atom(self.shape[axis], kinds=bool(moved) and all(a.uid < 0 for a in moved))
 
+        uneven = self.uneven.intersection(old)
+
         def change(view: AxisView) -> AxisView:
             if set(old).isdisjoint(view.atoms):
                 return view
+            if not uneven.issubset(view.atoms):
+                view = view.doubted(BOUNDED, CUT)
             rest = [u for u in view.atoms if u not in old]
             if prod([sizes[u] for u in (*rest, *old)]) > MOST_POSITIONS:
                 return view.projected(set(old), sizes).doubted(BOUNDED, TOO_MANY)
@@ -245,9 +250,10 @@ class TensorField:
 
     def cut(self, axis: int) -> "TensorField":
         """Part of an axis is taken: where elements along it differ in what they see, the views only bound the rest."""
-        if not self.uneven or not self.uneven & self.uids([axis]):
+        uneven = self.uneven and self.uneven & self.uids([axis])
+        if not uneven:
             return self
-        return self.with_views(lambda v: v.doubted(BOUNDED, "part of an axis where branches end in padding"))
+        return self.with_views(lambda v: v if uneven.issubset(v.atoms) else v.doubted(BOUNDED, CUT))
 
     def selected(self, axis: int, index: int) -> "TensorField":
         """One position of an axis; the axis goes."""

@@ -9,7 +9,7 @@ makes of holes that no view can tell is marked: the atoms along which elements t
 None of this costs anything where every window reads something.
 """
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from math import prod
 
 import numpy as np
@@ -27,19 +27,11 @@ Mask = npt.NDArray[np.bool_]
 Sizes = Mapping[int, int]
 
 
-def _boxes(views: Views) -> list[range]:
+def boxes(views: Views) -> list[range]:
     """Which views belong to one input: those of several are seen apart from each other."""
     axes = getattr(views.extent, "axes", ()) or (len(views.true),)
     ends = np.cumsum(axes).tolist()
     return [range(end - count, end) for end, count in zip(ends, axes, strict=True)]
-
-
-def _with_true(views: Views, true: Iterable[AxisView]) -> Views:
-    """Views with others in their place; local ones that were the same stay the same."""
-    own = tuple(true)
-    if all(new is old for new, old in zip(own, views.true, strict=True)):
-        return views
-    return Views(own, own if views.local is views.true else views.local, views.extent)
 
 
 def _holed(views: Sequence[AxisView]) -> list[AxisView]:
@@ -97,7 +89,7 @@ def mended(views: Views, order: Sequence[int], sizes: Sizes) -> Views:
         sizes: of the atoms.
     """
     true = [simplest(v, sizes) for v in views.true]
-    for box in _boxes(views):
+    for box in boxes(views):
         own = [true[n] for n in box]
         if all(v.sight.blank for v in own):
             continue
@@ -106,7 +98,7 @@ def mended(views: Views, order: Sequence[int], sizes: Sizes) -> Views:
             own = [blind_view(v.sight.extent) for v in own]
         for n, view in zip(box, own, strict=True):
             true[n] = view
-    return _with_true(views, true)
+    return views.with_true(true)
 
 
 def _synchronized(
@@ -132,7 +124,7 @@ def recorded(views: Views, uid: int, reads: Mask) -> Views:
         reads: which of its positions read anything.
     """
     true = list(views.true)
-    for box in _boxes(views):
+    for box in boxes(views):
         if any(uid in true[n].atoms or true[n].sight.blank for n in box):
             continue
         n = min(box, key=lambda n: len(true[n].atoms))
@@ -140,7 +132,7 @@ def recorded(views: Views, uid: int, reads: Mask) -> Views:
         empty = view.sight.emptied()
         rows = stack(tuple([view.sight if read else empty for read in reads.tolist()]))
         true[n] = view.moved((uid, *view.atoms), rows)
-    return _with_true(views, true)
+    return views.with_true(true)
 
 
 def entangled(views: Views, touched: Set[int], sizes: Sizes) -> frozenset[int]:
@@ -149,7 +141,7 @@ def entangled(views: Views, touched: Set[int], sizes: Sizes) -> frozenset[int]:
     Of the positions that come together some see nothing, and which do differs along an atom that a view does not know.
     """
     found: set[int] = set()
-    for box in _boxes(views):
+    for box in boxes(views):
         own = [views.true[n] for n in box]
         for view in _holed(own):
             if touched.isdisjoint(view.atoms) or touched >= set(view.atoms):
@@ -179,7 +171,7 @@ def united(a: Views, b: Views, both: Views, order: Sequence[int], sizes: Sizes) 
     """
     true = list(both.true)
     marked: set[int] = set()
-    for box in _boxes(both):
+    for box in boxes(both):
         parts = [[v.true[n] for n in box] for v in (a, b)]
         if not any(_holed(part) for part in parts) or any(part[0].sight.blank for part in parts):
             continue
@@ -194,7 +186,7 @@ def united(a: Views, b: Views, both: Views, order: Sequence[int], sizes: Sizes) 
             marked |= _less(true[n], (one, other), parts, none, order, sizes)
         if ((none[0] & none[1]) != _known(true, box, along, sizes)).any():
             marked |= {u for part in parts for v in _holed(part) for u in ragged(v, sizes)}
-    return _with_true(both, true), frozenset(marked)
+    return both.with_true(true), frozenset(marked)
 
 
 def _known(true: Sequence[AxisView], box: range, along: Sequence[int], sizes: Sizes) -> Mask:

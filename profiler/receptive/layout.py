@@ -79,6 +79,13 @@ class Views:
             self._gaps = any([v.sight.gaps and not v.sight.blank for v in self.true])  # noqa: C419  # a list is faster than a generator
         return self._gaps
 
+    def with_true(self, true: Sequence[AxisView]) -> "Views":
+        """These with other true views; local ones that were the same stay the same."""
+        if all(map(is_, true, self.true)):
+            return self
+        own = tuple(true)
+        return Views(own, own if self.local is self.true else self.local, self.extent)
+
     def even(self) -> None:
         """Let it be known without looking that every element sees something."""
         self._gaps = False

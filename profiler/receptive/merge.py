@@ -6,7 +6,7 @@ from math import prod
 from operator import is_
 
 from profiler.receptive import holes
-from profiler.receptive.field import MOST_POSITIONS, TOO_MANY, TensorField
+from profiler.receptive.field import CUT, MOST_POSITIONS, TOO_MANY, TensorField
 from profiler.receptive.layout import Atom, Layout, Views, new_atom
 from profiler.receptive.reshape import expanded_to, reshaped
 from profiler.receptive.sight import fixed
@@ -30,7 +30,19 @@ def _joined(a: TensorField, b: TensorField) -> TensorField:
         a, b = aligned(a, expanded_to(b, a.shape))
     views, ragged = united(a.views, b.views, a)
     uneven = a.uneven | b.uneven | ragged if b.uneven or ragged else a.uneven
+    if a.uneven or b.uneven:
+        views = _told_apart(views, a, b)
     return a if views is a.views and uneven is a.uneven else TensorField(a.layout, views, uneven, a.shape)
+
+
+def _told_apart(views: Views, a: TensorField, b: TensorField) -> Views:
+    """Views that have come to move along uneven atoms of one of two tensors say more than they know."""
+    true = []
+    for union, *pair in zip(views.true, a.true, b.true, strict=True):
+        new = [f.uneven.intersection(union.atoms).difference(v.atoms) for f, v in zip((a, b), pair, strict=True)]
+        knows = all(not atoms or v.sight.blank for atoms, v in zip(new, pair, strict=True))
+        true.append(union if knows else union.doubted(BOUNDED, CUT))
+    return views.with_true(true)
 
 
 def united(a: Views, b: Views, field: TensorField) -> tuple[Views, frozenset[int]]:

@@ -45,6 +45,7 @@ def reshaped(field: TensorField, shape: tuple[int, ...]) -> TensorField:
 def _with_one(field: TensorField, atoms: list[Atom], at: int) -> TensorField:
     """The field with an atom and the next made one."""
     groups = [*((a,) for a in atoms[:at]), tuple(atoms[at : at + 2]), *((a,) for a in atoms[at + 2 :])]
+    groups += [(a,) for axis in field.layout for a in axis if a[1] == 1]
     return field.with_layout(tuple(groups)).fused(at)
 
 
