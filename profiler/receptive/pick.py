@@ -98,22 +98,29 @@ def paired(field: TensorField, axes: Sequence[int], places: Sequence[Places], sh
     for axis in axes:
         field = field.cut(axis).fused(axis)
     fresh = new_atom(total)
-    own = {field.layout[axis][0].uid: tuple(at.reshape(-1).tolist()) for axis, at in zip(axes, places, strict=True)}
+    own = {field.layout[axis][0].uid: at.reshape(-1) for axis, at in zip(axes, places, strict=True)}
     sizes = field.sizes()
 
     def change(view: AxisView) -> AxisView:
         touched = [u for u in view.atoms if u in own]
         if not touched:
             return view
-        if len(touched) > 1 or total > MOST_POSITIONS:
-            return view.projected(own.keys(), sizes).doubted(BOUNDED, "looked up along two axes at once")
-        view = view.slid(touched[0], places_map(own[touched[0]]), total, sizes)
-        return view.moved(tuple(fresh.uid if u == touched[0] else u for u in view.atoms), view.sight)
+        rest = [u for u in view.atoms if u not in own]
+        inner = prod(sizes[u] for u in rest)
+        if total * inner > MOST_POSITIONS:
+            return view.projected(own.keys(), sizes).doubted(BOUNDED, TOO_MANY)
+        along = tuple(sizes[u] for u in touched)
+        flat = np.ravel_multi_index([own[u] for u in touched], along)
+        sight = view.spread_over((*touched, *rest), sizes)
+        window = places_map(tuple(flat.tolist()))
+        return view.moved((fresh.uid, *rest), sight.within(window, total, 1, prod(along), inner))
 
     result = field.with_views(change)
     rest = [atoms for axis, atoms in enumerate(field.layout) if axis not in axes]
     uneven = result.uneven - own.keys()
     flat = TensorField(((fresh,), *rest), result.views, uneven | {fresh.uid} if uneven != result.uneven else uneven)
+    if field.views.gaps:
+        flat = flat.mended()
     return reshaped(flat, (*shape, *flat.shape[1:]))
 
 

@@ -8,7 +8,7 @@ from profiler.aten.call import Call
 from profiler.receptive.field import TensorField
 from profiler.receptive.layout import Views
 from profiler.receptive.merge import merged
-from profiler.receptive.reshape import expanded_to
+from profiler.receptive.reshape import expanded_to, reshaped
 from profiler.receptive.rules.base import Fields, Result, Rule, known_values
 from profiler.receptive.view import MASKED, AxisView, settled
 
@@ -17,13 +17,13 @@ MOST_PAIRS = 1 << 22
 
 
 def _attention(call: Call, fields: Fields) -> Result:
-    query, key, value = (fields(call[name]) for name in ("query", "key", "value"))
+    out = call.out
+    query, key, value = (_of_rank(fields(call[name]), len(out)) for name in ("query", "key", "value"))
     mask = call.get("attn_mask")
     marked = None if mask is None else fields(mask)
     sides = [f for f in (key, value) if f is not None]
     if query is None and not sides and marked is None:
         return [None]
-    out = call.out
     own = _own(query, out)
     if len(sides) == 2 and sides[0].views is sides[1].views and sides[0].layout[-2] == sides[1].layout[-2]:
         sides.pop()
@@ -36,6 +36,13 @@ def _attention(call: Call, fields: Fields) -> Result:
     for part in parts:
         own = _seen_by(own, part, out)
     return [own]
+
+
+def _of_rank(field: TensorField | None, rank: int) -> TensorField | None:
+    """A field with axes of size one in front where it has too few."""
+    if field is None or len(field.layout) == rank:
+        return field
+    return reshaped(field, (*(1,) * (rank - len(field.layout)), *field.shape))
 
 
 def _own(query: TensorField | None, out: tuple[int, ...]) -> TensorField | None:
