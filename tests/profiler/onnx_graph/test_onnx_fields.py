@@ -192,6 +192,11 @@ GRAPHS = {
         ("Transpose", ["v0"], {"perm": [1, 0, 2]}),
         ("GRU", ["v1", positive(1, 9, 8) / 9, positive(1, 9, 3)], {"hidden_size": 3, "direction": "reverse"}),
     ],
+    "recurrence both ways": [
+        ("ReduceMean", ["x", integers(1)], {"keepdims": 0}),
+        ("Transpose", ["v0"], {"perm": [1, 0, 2]}),
+        ("LSTM", ["v1", positive(2, 12, 8) / 9, positive(2, 12, 3)], {"hidden_size": 3, "direction": "bidirectional"}),
+    ],
     "start of a recurrence": [
         ("ReduceMean", ["x", integers(1)], {"keepdims": 0}),
         ("LSTM", [positive(5, 8, 3), positive(1, 32, 3), positive(1, 32, 8), None, None, "v0"], {"hidden_size": 8}),
