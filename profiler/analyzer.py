@@ -12,8 +12,10 @@ from torch import nn
 
 from profiler.aten.call import Call, tensors_of
 from profiler.backward import backward_pass
+from profiler.compiled import as_written
 from profiler.errors import UsageError
 from profiler.inventory import Inventory, size_of, take_inventory
+from profiler.lazy import initialized, lazy_layers
 from profiler.memory import Memory
 from profiler.modules import module_tree
 from profiler.profile import Layer, Profile, Shape, Totals
@@ -121,8 +123,13 @@ def analyze(
         raise UsageError(f"analyze() takes a torch.nn.Module, got {type(model).__name__}; open files with open_model()")
     if not inputs and not kwargs:
         raise UsageError("analyze() needs the model's inputs: tensors, or shapes such as (1, 3, 224, 224)")
+    model = as_written(model)
     rows = _Rows()
     inventory = take_inventory(model)
+    if lazy := lazy_layers(inventory):
+        model = initialized(model, [stand_in(a) for a in inputs], {k: stand_in(v) for k, v in kwargs.items()})
+        inventory = take_inventory(model)
+        rows.notes.append(f"lazy layers have the sizes that these inputs give them: {', '.join(lazy)}")
     memory = walk(model, inputs, kwargs, rows.add, restart=rows.restart, inventory=inventory)
     return Profile(
         totals=_totals(inventory, rows.layers, memory),

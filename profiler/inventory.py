@@ -6,7 +6,9 @@ The same as `named_modules()` and `parameters()` without their nested generators
 from dataclasses import dataclass
 
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
+from profiler.compiled import as_written
 from profiler.memory import storage_key
 
 
@@ -18,7 +20,7 @@ class Inventory:
         modules: every module, parents first; one that hangs in several places only where it comes first.
         paths: their paths from the root.
         parents: for each the position of its parent, -1 for the model itself.
-        own: for each its own parameters, those of its submodules left out.
+        own: for each its own parameters, those of its submodules and those without a size yet left out.
         parameters: every parameter object once, in order.
         stored: by storage, the first parameter that lies in it: tied parameters once.
     """
@@ -51,15 +53,16 @@ def take_inventory(model: nn.Module) -> Inventory:
         modules.append(module)
         paths.append(path)
         parents.append(parent)
-        mine = [p for p in module._parameters.values() if p is not None]  # noqa: SLF001  # what parameters() reads
+        found = module._parameters.values()  # noqa: SLF001  # what parameters() reads
+        mine = [p for p in found if p is not None and not isinstance(p, UninitializedParameter)]
         own.append(mine)
         for parameter in mine:
             unique[id(parameter)] = parameter
         for name, child in module._modules.items():  # noqa: SLF001  # what named_modules() reads
-            if child is not None and id(child) not in seen:
-                descend(child, f"{path}.{name}" if path else name, here)
+            if child is not None and id(inner := as_written(child)) not in seen:
+                descend(inner, f"{path}.{name}" if path else name, here)
 
-    descend(model, "", -1)
+    descend(as_written(model), "", -1)
     parameters = list(unique.values())
     stored: dict[int, nn.Parameter] = {}
     for parameter in parameters:

@@ -22,7 +22,7 @@ from profiler.foreign import MARK, Foreign, Given, Made, bytes_of
 from profiler.instead import by_formula, check_fit, compare, integral
 from profiler.inventory import Inventory
 from profiler.known import Known
-from profiler.memory import Memory
+from profiler.memory import Memory, storage_key
 from profiler.receptive.field import TensorField
 from profiler.step import ModuleCall, Step, Visitor
 from profiler.undisturbed import CALLERS
@@ -168,7 +168,8 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             return self._in_place(call, known)
         if known.converts and _already_is(call):
             return call.first
-        return self._by_kernel(call, known)
+        lost = known.view and self.values.unknown and self.values.is_unknown(call.first)
+        return self._view_of_unknown(call, known) if lost else self._by_kernel(call, known)
 
     def _computed(self, call: Call, known: Known) -> Any:  # noqa: ANN401  # as above
         self._count += 1
@@ -197,8 +198,17 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             if tensor.shape != target.shape:
                 check_fit(call, target)
         if not target.is_meta:
-            self.values.unknown.add(target.untyped_storage()._cdata)  # noqa: SLF001  # a storage's identity
+            self.values.unknown[storage_key(target)] = target.untyped_storage()
         return target
+
+    def _view_of_unknown(self, call: Call, known: Known) -> Any:  # noqa: ANN401  # as above
+        """A view of a tensor that lost its values lies in that tensor, so that what is written to one shows in both."""
+        if known.placed or not call.args or call.args[0] is not call.first:
+            return self._by_kernel(call, known)
+        hollow = self._hollow(call.first)
+        result = call.func(hollow, *call.args[1:], **call.kwargs)
+        shared = all(storage_key(t) == storage_key(hollow) for t in tensors_of(result))
+        return call.func(*call.args, **call.kwargs) if shared else result
 
     def _by_kernel(self, call: Call, known: Known) -> Any:  # noqa: ANN401  # as above
         """Torch's own kernel for tensors without storage."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from torch.utils._pytree import tree_map
 from profiler.aten.call import Call, on_device, tensors_of
 from profiler.aten.overload import Schema
 from profiler.foreign import MARK, Foreign
+from profiler.memory import storage_key
 
 # Tensors larger than this carry data, not structure; their values are not kept.
 MOST_INTEGERS = 1 << 24
@@ -23,12 +25,12 @@ class Values:
     """Runs operators for real where everything that goes into them is known and small.
 
     Attributes:
-        unknown: storages that had values until something unknown was written into them.
+        unknown: the storages alive that had values until something unknown was written into them.
     """
 
     def __init__(self, foreign: Foreign) -> None:
         self._foreign = foreign
-        self.unknown: set[int] = set()
+        self.unknown: WeakValueDictionary[int, torch.UntypedStorage] = WeakValueDictionary()
 
     def kept(self, call: Call) -> bool:
         """Whether everything that goes in has values, and is small enough that what comes out may have them, too."""
@@ -42,9 +44,13 @@ class Values:
             floats += size
             if isinstance(tensor, nn.Parameter) and size > MOST_PARAMETERS:
                 return False
-        if self.unknown and any(t.untyped_storage()._cdata in self.unknown for t in call.tensors):  # noqa: SLF001
+        if self.unknown and any(self.is_unknown(t) for t in call.tensors):
             return False
         return floats <= MOST_FLOATS and call.packet != "aten.embedding"
+
+    def is_unknown(self, tensor: torch.Tensor) -> bool:
+        """Whether something unknown was written into a tensor that has values."""
+        return storage_key(tensor) in self.unknown
 
     def computed(self, call: Call, schema: Schema, *, real: bool = False) -> Any:  # noqa: ANN401  # the operator's result
         """Run the operator with values."""

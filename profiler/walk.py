@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from profiler.aten.call import tensors_of
+from profiler.compiled import as_written
 from profiler.errors import ModelError, NetgaugeError
 from profiler.inventory import Inventory, take_inventory
 from profiler.memory import Memory
@@ -88,6 +89,7 @@ def walk(
         ModelError: the model raised; the message names the module and the operator it was in.
         FormulaError: `checked`, and a documented formula and torch disagree.
     """
+    model = as_written(model)
     inventory = inventory or take_inventory(model)
     try:
         return _walk(model, inventory, args, kwargs, visit, checked=checked, real=False)
@@ -135,7 +137,7 @@ def _walk(
         fields = TensorField.of_inputs([(t.shape, input_axes(t.shape, t.dtype)) for t in traced])
         for tensor, field in zip(traced, fields, strict=True):
             mode.set_field(tensor, field)
-    target = model.module if isinstance(model, _WRAPPERS) else model
+    target = as_written(model.module) if isinstance(model, _WRAPPERS) else model
     try:
         with _running(inventory, mode):
             target(*given[0], **given[1])

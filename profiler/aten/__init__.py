@@ -5,10 +5,10 @@ entry without is free by convention (docs/formulas.md, "Data movement"), and an 
 as uncounted, never as zero.
 """
 
-from profiler.aten import convolution, dense, elementwise, movement, numerics, pooling
+from profiler.aten import cells, convolution, dense, elementwise, movement, numerics, pooling
 from profiler.aten.call import Call, Cost, Operator
 
-FAMILIES = (convolution, pooling, dense, elementwise, numerics, movement)
+FAMILIES = (convolution, pooling, dense, cells, elementwise, numerics, movement)
 
 
 def _joined() -> dict[str, Operator]:

@@ -13,6 +13,7 @@ from torch import nn
 from profiler.backward.counting import Pass
 from profiler.backward.mode import NeedsValuesError
 from profiler.backward.stand_ins import Keep
+from profiler.compiled import as_written
 from profiler.errors import ModelError
 from profiler.profile import Backward
 
@@ -40,6 +41,7 @@ def backward_pass(
     Raises:
         ModelError: the model fails, or nothing that it returns depends on a parameter that requires a gradient.
     """
+    model = as_written(model)
     for keep in (Keep.INTEGERS, Keep.CONSTANTS):
         try:
             return Pass(model, keep).run(args, kwargs or {}, inputs=inputs)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
+from profiler.inventory import modules_by_path
 from profiler.step import ModuleCall
 
 
@@ -31,7 +32,7 @@ class Attribution:
     """Follows the modules through the forward pass and finds the owners of nodes in the backward pass."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._names = {id(module): name for name, module in model.named_modules()}
+        self._names = {id(module): name for name, module in modules_by_path(model)}
         self._root = ModuleCall("", type(model).__name__, 0)
         self._calls: dict[int, int] = {}
         self._stack: list[tuple[int, ModuleCall]] = []

@@ -18,6 +18,7 @@ from profiler.backward.attention import attention_as_on_cpu
 from profiler.backward.attribution import Attribution
 from profiler.backward.mode import NeedsValuesError, TrainingMode
 from profiler.backward.stand_ins import Keep, StandIns, in_place_of_the_models, is_number
+from profiler.compiled import as_written
 from profiler.errors import ModelError, NetgaugeError
 from profiler.memory import Memory, storage_key
 from profiler.profile import Backward, Layer
@@ -138,7 +139,7 @@ class Pass:
         )
 
     def _differentiate(self, given: tuple[list[Any], dict[str, Any]], leaves: list[torch.Tensor]) -> None:
-        target = self._model.module if isinstance(self._model, _WRAPPERS) else self._model
+        target = as_written(self._model.module) if isinstance(self._model, _WRAPPERS) else self._model
         result = target(*given[0], **given[1])
         outputs = list({id(t): t for t in _tensors_in(result) if t.requires_grad}.values())
         if not leaves and not any(t.requires_grad for t in self._stand_ins):

@@ -4,8 +4,10 @@ A peer is a module with `check(profile, subject) -> Crosscheck`. What each count
 docs/crosscheck.md.
 """
 
+from dataclasses import replace
 from importlib import import_module
 
+from profiler.compiled import as_written
 from profiler.crosscheck.result import Crosscheck, Row, Term
 from profiler.errors import NetgaugeError, UsageError
 from profiler.profile import Profile
@@ -36,7 +38,8 @@ def crosscheck(peer: str, profile: Profile) -> Crosscheck:
     if profile.subject is None:
         raise UsageError("this profile does not hold its model, so that no other counter can be run on it")
     try:
-        result: Crosscheck = import_module(PEERS[peer]).check(profile, profile.subject)
+        subject = replace(profile.subject, model=as_written(profile.subject.model))
+        result: Crosscheck = import_module(PEERS[peer]).check(profile, subject)
     except NetgaugeError as error:  # the model was analyzed, but it fails when it is called once more
         return Crosscheck(peer, "failed", f"the walk for the prediction: {error}", profile.totals.macs)
     return result

@@ -49,6 +49,15 @@ class _Forecast:
         self.flow = DataFlow(self._state)
         self.prediction = Prediction()
         self._pending: list[tuple[int, Key, int, int, str]] = []
+        self._outputs: tuple[torch.Tensor, ...] = ()
+
+    def begin(self, inputs: tuple[torch.Tensor, ...]) -> None:
+        """The model is called with these."""
+        self.flow.begin(inputs)
+
+    def end(self, outputs: tuple[torch.Tensor, ...]) -> None:
+        """The model has returned these."""
+        self._outputs = outputs
 
     def add(self, step: Step) -> None:
         """Note one operator call; whether the tracer keeps it shows only at the end."""
@@ -63,9 +72,9 @@ class _Forecast:
         op = rule.op if rule else step.operator.op if step.operator else step.call.packet
         self._pending.append((number, (_own_name(step.module.name), op), macs, count, reason))
 
-    def settle(self, outputs: list[torch.Tensor]) -> Prediction:
+    def settle(self) -> Prediction:
         """The prediction, once it is known what the model returns."""
-        live = self.flow.live(outputs)
+        live = self.flow.live(self._outputs)
         for number, key, ours, theirs, reason in self._pending:
             kept = theirs if live[number] else 0
             self.prediction.book(key, ours, kept)
@@ -108,8 +117,8 @@ def check(profile: Profile, subject: Subject) -> Crosscheck:
 
 def forecast(subject: Subject) -> tuple[Prediction, bool, str]:
     """What fvcore will say, whether the model writes to its own tensors, and why fvcore must not be run or ""."""
-    flat = _Recorded(subject)
-    collected = flat.collected
+    collected = _Forecast(list(subject.model.state_dict(keep_vars=True).values()))
+    flat = _Recorded(subject, collected)
     with untouched(subject.model), Running(subject.model) as running:
 
         def restart(_reason: str) -> None:
@@ -117,22 +126,21 @@ def forecast(subject: Subject) -> tuple[Prediction, bool, str]:
             collected.restart()
 
         walk(flat, flat.tensors, {}, collected.add, restart=restart)
-    return collected.settle(flat.outputs), collected.flow.writes_inputs, CAUGHT if running.open else ""
+    return collected.settle(), collected.flow.writes_inputs, CAUGHT if running.open else ""
 
 
 class _Recorded(Flat):
-    """Keeps what goes in and out, which the data flow begins and ends with."""
+    """Tells a forecast what goes in and out, which the data flow begins and ends with."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, forecast: _Forecast) -> None:
         super().__init__(subject)
-        self.collected = _Forecast(list(subject.model.state_dict(keep_vars=True).values()))
-        self.outputs: list[torch.Tensor] = []
+        self._begin, self._end = forecast.begin, forecast.end  # not the forecast: what a module holds is put back
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """As the plain one."""
-        self.collected.flow.begin(tensors)
+        self._begin(tensors)
         result = super().forward(*tensors)
-        self.outputs[:] = result  # in place: attributes are put back after the walk
+        self._end(result)
         return result
 
 

@@ -110,10 +110,11 @@ def measure(
         stand_in_for: what replaces a parameter or buffer.
     """
     flat = Flat(subject)
-    state = {name: stand_in_for(t) for name, t in (*flat.named_parameters(), *flat.named_buffers())}
     tensors = tuple(stand_in_for(t.detach()) for t in flat.tensors)
-    with untouched(subject.model, flat.buffers()), context(), FlopCounterMode(display=False) as counter:
-        functional_call(flat, state, tensors)
+    with untouched(subject.model, flat.buffers()):
+        state = {name: stand_in_for(t) for name, t in (*flat.named_parameters(), *flat.named_buffers())}
+        with context(), FlopCounterMode(display=False) as counter:
+            functional_call(flat, state, tensors)
     measured: Inclusive = {}
     for name, counts in counter.get_flop_counts().items():
         path = "" if name == WHOLE else name.removeprefix(BELOW)

@@ -80,6 +80,13 @@ def unused_in_place(self, x):
     return table.view(-1)
 
 
+def written_in_parts(self, x):
+    table = torch.zeros(3, 4)
+    table[0:2] = self.l(x)
+    table[2:3] = self.m(x[:1])
+    return table.view(-1)
+
+
 def overwritten(self, x):
     table = torch.zeros(2, 4)
     table.copy_(self.l(x))
@@ -290,6 +297,7 @@ CASES = {
     # What the outputs do not depend on: fvcore 2.2.12
     "unused": Case(with_linear(lambda s, x: (s.l(x), s.m(x))[1]), [(2, 4)], 64, 32, 64),
     "unused, in place": Case(with_linear(unused_in_place), [(2, 4)], 64, 32, 64),
+    "written in parts": Case(with_linear(written_in_parts), [(2, 4)], 48, 48, 48),
     "overwritten after use": Case(with_linear(overwritten), [(2, 4)], 64, 32, 64),
     "used for its size only": Case(with_linear(lambda s, x: x + torch.zeros_like(s.l(x))), [(2, 4)], 32, 32, 32),
     "written to buffers": Case(stateful, [(2, 4)], 96, 64, 96),

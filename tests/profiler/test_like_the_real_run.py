@@ -82,6 +82,8 @@ LAYERS = {
     "lstm projected": (lambda: nn.LSTM(10, 6, proj_size=3), (7, 2, 10)),
     "gru": (lambda: nn.GRU(10, 6), (7, 2, 10)),
     "rnn": (lambda: nn.RNN(10, 6, nonlinearity="relu"), (7, 2, 10)),
+    "lstm cell": (lambda: nn.LSTMCell(10, 6), (2, 10)),
+    "gru cell": (lambda: nn.GRUCell(10, 6), (2, 10)),
     "gelu": (nn.GELU, PICTURE),
     "relu": (nn.ReLU, PICTURE),
     "relu in place": (lambda: nn.ReLU(inplace=True), PICTURE),

@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 

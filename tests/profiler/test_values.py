@@ -49,6 +49,30 @@ def test_small_constants_and_integers_keep_their_values(name):
     assert sizes[-1] == tuple(KNOWN[name](Calls(None), torch.ones(2, 4)).shape)
 
 
+def test_a_table_written_in_parts_stays_one_table():
+    def written(_module, x):
+        table = torch.zeros(3, 4)
+        table[0:2] = x
+        table[2:3] = x[:1]
+        return table.view(-1)
+
+    # The input, the layer's result and the table, of 8, 8 and 12 numbers.
+    assert analyze(Calls(written), (2, 4)).totals.activation_bytes == 4 * (8 + 8 + 12)
+
+
+def test_values_are_known_where_a_tensor_without_them_has_lain():
+    def reuses(_module, x):
+        for _ in range(20):
+            table = torch.zeros(4, dtype=torch.int64)
+            table.copy_(x[0])
+            del table
+            if int(torch.zeros(4, dtype=torch.int64).sum()):
+                break
+        return x
+
+    assert not analyze(Calls(reuses), (2, 4)).notes
+
+
 COMPUTED = {
     "a branch": lambda m, x: x * 2 if x.sum() > -1e9 else x,
     "a loop": lambda m, x: [x := x / 2 for _ in range(9) if x.abs().max() > 1e-9][-1],
@@ -220,20 +244,46 @@ def test_inputs_come_in_nests_and_by_name(give):
     assert give(Nested()).totals.macs == 64
 
 
-def test_packed_sequences():
+@pytest.mark.parametrize("lengths", [torch.tensor([5, 3]), [3, 5]])
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_packed_sequences(lengths, batch_first):
     class Packed(nn.Module):
         def __init__(self):
             super().__init__()
-            self.rnn = nn.LSTM(4, 6, batch_first=True)
+            self.rnn = nn.LSTM(4, 6, batch_first=batch_first)
 
         def forward(self, x):
-            packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([5, 3]), batch_first=True)
+            packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=batch_first, enforce_sorted=False)
             out, _ = self.rnn(packed)
-            return nn.utils.rnn.pad_packed_sequence(out, batch_first=True)[0]
+            out, back = nn.utils.rnn.pad_packed_sequence(out, batch_first=batch_first, total_length=7)
+            return out[:, : int(back.sum())]
 
-    profile = analyze(Packed(), (2, 5, 4))
+    given = torch.ones(2, 5, 4) if batch_first else torch.ones(5, 2, 4)
+    profile = analyze(Packed(), given)
+    assert not profile.notes
+    assert not profile.uncounted
     # Eight steps in all, four gates of 6 units, 4 inputs and 6 states each.
     assert profile.totals.macs == 8 * 4 * 6 * (4 + 6)
+    sizes = []
+    walk(Packed(), [given], {}, lambda step: sizes.append((step.call.out, step.call.outputs[0].stride())))
+    out = Packed()(given)
+    assert sizes[-1] == (tuple(out.shape), out.stride())
+
+
+@pytest.mark.parametrize(("kind", "gates", "each"), [(nn.LSTMCell, 4, 22), (nn.GRUCell, 3, 17), (nn.RNNCell, 1, 2)])
+@pytest.mark.parametrize("batch", [(2,), ()])
+def test_one_step_of_a_recurrence(kind, gates, each, batch):
+    (row,) = [row for row in analyze(kind(4, 3), (*batch, 4)).layers if row.status == "counted"]
+    steps = 2 if batch else 1
+    assert row.macs == steps * gates * 3 * (4 + 3)
+    assert row.flops == 2 * row.macs + steps * 3 * (2 * gates + each)
+    assert row.output_shapes == ((steps, 3),) * (2 if kind is nn.LSTMCell else 1)
+
+
+@pytest.mark.parametrize("make", [torch.jit.script, lambda m: torch.jit.trace(m, torch.ones(2, 4))])
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_scripted_and_traced_modules(make):
+    assert analyze(make(nn.Sequential(nn.Linear(4, 4), nn.ReLU())), (2, 4)).totals.macs == 32
 
 
 @pytest.mark.parametrize("grouped", [False, True])
