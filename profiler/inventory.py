@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-from profiler.compiled import as_written
+from profiler.compiled import WRAPPED, as_written
 from profiler.memory import storage_key
 
 
@@ -23,6 +23,7 @@ class Inventory:
         own: for each its own parameters, those of its submodules and those without a size yet left out.
         parameters: every parameter object once, in order.
         stored: by storage, the first parameter that lies in it: tied parameters once.
+        compiled: whether one of the modules hangs in what torch.compile wrapped around it.
     """
 
     modules: list[nn.Module]
@@ -31,6 +32,7 @@ class Inventory:
     own: list[list[nn.Parameter]]
     parameters: list[nn.Parameter]
     stored: dict[int, nn.Parameter]
+    compiled: bool
 
     @property
     def tied(self) -> bool:
@@ -47,6 +49,8 @@ def take_inventory(model: nn.Module) -> Inventory:
     unique: dict[int, nn.Parameter] = {}
     seen: set[int] = set()
 
+    compiled = False
+
     def descend(module: nn.Module, path: str, parent: int) -> None:
         seen.add(id(module))
         here = len(modules)
@@ -54,20 +58,25 @@ def take_inventory(model: nn.Module) -> Inventory:
         paths.append(path)
         parents.append(parent)
         found = module._parameters.values()  # noqa: SLF001  # what parameters() reads
-        mine = [p for p in found if p is not None and not isinstance(p, UninitializedParameter)]
+        mine = [p for p in found if p is not None and type(p) is not UninitializedParameter]
         own.append(mine)
         for parameter in mine:
             unique[id(parameter)] = parameter
         for name, child in module._modules.items():  # noqa: SLF001  # what named_modules() reads
-            if child is not None and id(inner := as_written(child)) not in seen:
-                descend(inner, f"{path}.{name}" if path else name, here)
+            if child is None:
+                continue
+            if WRAPPED in child._modules:  # noqa: SLF001  # as above
+                nonlocal compiled
+                child, compiled = as_written(child), True  # noqa: PLW2901  # what it stands for
+            if id(child) not in seen:
+                descend(child, f"{path}.{name}" if path else name, here)
 
     descend(as_written(model), "", -1)
     parameters = list(unique.values())
     stored: dict[int, nn.Parameter] = {}
     for parameter in parameters:
         stored.setdefault(storage_key(parameter), parameter)
-    return Inventory(modules, paths, parents, own, parameters, stored)
+    return Inventory(modules, paths, parents, own, parameters, stored, compiled)
 
 
 def modules_by_path(model: nn.Module) -> list[tuple[str, nn.Module]]:

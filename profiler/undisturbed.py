@@ -34,19 +34,21 @@ CALLERS = _callers()
 
 
 @contextmanager
-def undisturbed(modules: Collection[nn.Module]) -> Iterator[None]:
+def undisturbed(modules: Collection[nn.Module], *, wrapped: bool = True) -> Iterator[None]:
     """Restore attributes, parameters, buffers, submodules, hooks, random state and torch's global switches.
 
     Compiled modules and functions run as they are written.
 
     Args:
         modules: the model and all modules in it, each once.
+        wrapped: whether there may be any among them that torch.compile has wrapped.
     """
-    # There are thousands of these in a large model: they are copied and compared by the interpreter's own loops.
+    # There are thousands of these in a large model, and most are empty.
     users = [m for m in modules if not _is_torchs_own(type(m))]  # type: ignore[arg-type]  # a class is hashed by identity
-    containers = chain.from_iterable([_containers(m.__dict__) for m in modules])
+    containers = list(chain.from_iterable([_containers(m.__dict__) for m in modules]))
+    empty = [c for c in containers if not c]
     # A scripted or traced module's are views of C++ objects that hold no Python state.
-    now = [*map(vars, users), *(c for c in containers if isinstance(c, dict))]
+    now = [*map(vars, users), *[c for c in containers if c and isinstance(c, dict)]]
     before = list(map(dict.copy, now))
     places = [
         (p, p.untyped_storage(), p.dtype, p.storage_offset(), p.shape, p.stride())
@@ -64,8 +66,9 @@ def undisturbed(modules: Collection[nn.Module]) -> Iterator[None]:
             stack.callback(numpy.set_state, numpy.get_state())
         stack.callback(_restore_places, places)
         stack.callback(_restore, now, before)
+        stack.callback(_clear, empty)
         stack.callback(Kept(users).put_back)
-        stack.enter_context(not_compiled(modules))
+        stack.enter_context(not_compiled(modules, wrapped=wrapped))
         yield
 
 
@@ -82,6 +85,13 @@ def _is_torchs_own(kind: type) -> bool:
     Lazy layers do, and recurrent ones where a weight is put in.
     """
     return kind.__module__.startswith(_TORCHS_OWN) and not issubclass(kind, LazyModuleMixin | nn.RNNBase)
+
+
+def _clear(containers: list[Any]) -> None:
+    if any(containers):
+        for container in containers:
+            if container:
+                container.clear()
 
 
 def _containers(attributes: dict[str, Any]) -> tuple[Any, ...]:

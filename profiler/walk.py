@@ -166,7 +166,7 @@ def _traced(inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 @contextmanager
 def _running(inventory: Inventory, mode: WalkMode) -> Iterator[None]:
     with (
-        undisturbed(inventory.modules),
+        undisturbed(inventory.modules, wrapped=inventory.compiled),
         watched(inventory.modules, inventory.paths, mode.followed),
         torch.no_grad(),
         torch._C._AutoDispatchBelowAutograd(),  # noqa: SLF001  # pinned by a test

@@ -251,7 +251,7 @@ TABLE = {
         for name in (
             *("select_backward", "slice_backward", "diagonal_backward", "masked_scatter_backward", "_reshape_alias"),
             *("new_empty_strided", "value_selecting_reduction_backward", "_unsafe_masked_index"),
-            *("unsafe_split_with_sizes", "_pack_padded_sequence", "as_strided_scatter", "scatter_"),
+            *("unsafe_split_with_sizes", "as_strided_scatter", "scatter_"),
         )
     },
 }
