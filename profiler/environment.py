@@ -29,7 +29,16 @@ def environment() -> dict[str, Any]:
 
 def available_memory() -> int | None:
     """Bytes of free memory, None where the system does not say."""
+    return _pages("SC_AVPHYS_PAGES")
+
+
+def physical_memory() -> int | None:
+    """Bytes of memory that the machine has, None where the system does not say."""
+    return _pages("SC_PHYS_PAGES")
+
+
+def _pages(name: str) -> int | None:
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return os.sysconf(name) * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return None

@@ -52,12 +52,17 @@ def _described(tensor: torch.Tensor, *, layout: bool) -> tuple[Any, ...]:
 def integral(call: Call) -> bool:
     """Whether no floating-point number goes in or comes out."""
     tensors = (*call.outputs, *call.tensors)
-    return not any(t.is_floating_point() or t.is_complex() for t in tensors)
+    return not any(t.is_floating_point() or t.is_complex() or t.is_quantized for t in tensors)
 
 
 def check_rows(call: Call) -> None:
     """What a kernel with storage would refuse: rows that a table does not have."""
-    if call.packet == "aten.embedding" and not call["indices"].is_meta and call["indices"].numel():
+    if call.packet != "aten.embedding":
+        return
+    if call["indices"].is_floating_point():
+        size = ", ".join(map(str, call.shape("indices")))
+        raise TypeError(f"indices must be whole numbers; pass torch.zeros({size}, dtype=torch.int64) for a size alone")
+    if not call["indices"].is_meta and call["indices"].numel():
         low, high = int(call["indices"].min()), int(call["indices"].max())
         if low < 0 or high >= call["weight"].shape[0]:
             raise IndexError(f"indices run from {low} to {high}, the table has {call['weight'].shape[0]} rows")

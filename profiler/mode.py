@@ -7,6 +7,7 @@ Small constants and integers keep their values, because models branch on masks, 
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 from sys import _getframe
 from threading import get_ident
 from typing import Any
@@ -17,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from profiler.aten.call import NO_COST, Call, Operator, on_device, tensors_of
+from profiler.environment import physical_memory
 from profiler.errors import ModelError
 from profiler.foreign import MARK, Foreign, Given, Made, bytes_of
 from profiler.instead import by_formula, check_fit, compare, integral
@@ -29,7 +31,7 @@ from profiler.undisturbed import CALLERS
 from profiler.values import MOST_INTEGERS, Values, with_values
 
 # A model that has not come to an end by then is taken to loop for ever.
-MOST_CALLS = 5_000_000
+MOST_CALLS = 2_000_000
 _NO_FIELD = (None,)
 _NOTHING: dict[str, Any] = {}
 
@@ -54,6 +56,7 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         self._memory = memory
         self._checked = checked
         self._real = real
+        self._most_bytes = (physical_memory() or inf) / 2 if real else inf
         self._count = 0
         self._known: dict[torch._ops.OpOverload, Known] = {}
         self._last: Known | None = None
@@ -136,6 +139,9 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         if known is None:
             known = self._known[func] = Known(func)
         self._last = known
+        self._count += 1
+        if self._count > MOST_CALLS:
+            raise ModelError(f"{self.where}: more than {MOST_CALLS:,} operator calls; does the model loop without end?")
         kwargs = kwargs or _NOTHING
         if known.lists or kwargs:
             tensors = known.schema.tensors(args, kwargs)
@@ -172,9 +178,11 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         return self._view_of_unknown(call, known) if lost else self._by_kernel(call, known)
 
     def _computed(self, call: Call, known: Known) -> Any:  # noqa: ANN401  # as above
-        self._count += 1
-        if self._count > MOST_CALLS:
-            raise ModelError(f"{self.where}: more than {MOST_CALLS:,} operator calls; does the model loop without end?")
+        if self._memory.live > self._most_bytes:
+            raise ModelError(
+                f"{self.where}: the model reads values that it computed, and those alive take more than "
+                f"{self._most_bytes / 2**30:.1f} GiB, half of this machine's memory; try smaller inputs"
+            )
         return self.values.computed(call, known.schema, real=self._real)
 
     # Without values ----------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_map
 from profiler.aten.call import tensors_of
 from profiler.compiled import as_written
 from profiler.errors import ModelError, NetgaugeError
+from profiler.hints import hint, where_raised
 from profiler.inventory import Inventory, take_inventory
 from profiler.memory import Memory
 from profiler.mode import NeedsValues, WalkMode, field_of
@@ -27,6 +28,7 @@ from profiler.undisturbed import undisturbed, watched
 # How torch says, in Python, that a tensor has no values.
 _NO_VALUES = ("meta", "unallocated storage", "no data")
 MOST_TRACED = 4
+_LAYOUTS = (torch.strided, torch.sparse_coo)
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
@@ -41,7 +43,13 @@ def stand_in(value: Any) -> Any:  # noqa: ANN401  # any input
     """A tensor for an input that is given as a shape, also inside a nest; everything else as it is.
 
     Inside a nest a shape is a tuple: a list of numbers there is a list of numbers.
+
+    Raises:
+        ModelError: a tensor that is laid out in a way that cannot be followed.
     """
+    if isinstance(value, torch.Tensor) and (value.is_nested or value.layout not in _LAYOUTS):
+        layout = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
+        raise ModelError(f"an input is a {layout} tensor, which cannot be followed; pass the dense or padded one")
     if isinstance(value, torch.Size | tuple | list) and value and all(type(n) is int for n in value):
         return torch.empty(tuple(value), device="meta")
     if type(value) in (list, tuple, dict):
@@ -148,8 +156,10 @@ def _walk(
         reason = str(error).strip().split("\n")[0]
         if not real and (isinstance(error, NotImplementedError) or any(sign in reason.lower() for sign in _NO_VALUES)):
             raise NeedsValues(mode.place_of(error), reason.partition(". ")[0]) from error
+        where = where_raised(mode.place_of(error), error, WalkMode.__torch_dispatch__)
         raise ModelError(
-            f"the model failed in {mode.place_of(error)} on inputs of size {shapes}: {type(error).__name__}: {reason}"
+            f"the model failed in {where} on inputs of size {shapes}: "
+            f"{type(error).__name__}: {reason}{hint(target, reason)}"
         ) from error
     return memory
 

@@ -20,6 +20,7 @@ from profiler.backward.mode import NeedsValuesError, TrainingMode
 from profiler.backward.stand_ins import Keep, StandIns, in_place_of_the_models, is_number
 from profiler.compiled import as_written
 from profiler.errors import ModelError, NetgaugeError
+from profiler.hints import hint
 from profiler.memory import Memory, storage_key
 from profiler.profile import Backward, Layer
 from profiler.step import ModuleCall
@@ -126,7 +127,7 @@ class Pass:
             direction = "backward" if self._mode.backward else "forward"
             raise ModelError(
                 f"the {direction} pass failed in {self._attribution.where} on inputs of size {shapes}: "
-                f"{type(error).__name__}: {reason}"
+                f"{type(error).__name__}: {reason}{hint(self._model, reason)}"
             ) from error
         layers = tuple(self._rows.layers)
         return Backward(

@@ -12,6 +12,7 @@ from profiler.aten.gradients import find_gradient
 from profiler.aten.overload import Kind, Schema, schema_of
 from profiler.backward.attribution import Attribution
 from profiler.backward.stand_ins import Keep, is_number, without_values
+from profiler.errors import ModelError
 from profiler.memory import Memory, storage_key
 from profiler.step import ModuleCall
 
@@ -26,6 +27,8 @@ _SIZED_BY_INTEGERS = frozenset(
     )
 )
 _ELEMENTWISE = frozenset(("Activations", "Element by element"))
+# A training step that has not come to an end by then is taken to loop for ever.
+MOST_CALLS = 4_000_000
 # The most bytes that are allocated to run such a kernel.
 _MOST_BYTES = 1 << 30
 
@@ -50,6 +53,7 @@ class TrainingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
         self._memory = memory
         self._visit = visit
         self._keep = keep
+        self._count = 0
         self.foreign: set[int] = set()
         self.backward = False
 
@@ -66,6 +70,10 @@ class TrainingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401  # what the operator returns
         """Run one operator; report it where it belongs to the backward pass."""
+        self._count += 1
+        if self._count > MOST_CALLS:
+            where = self._attribution.where
+            raise ModelError(f"{where}: more than {MOST_CALLS:,} operator calls; does the model loop without end?")
         schema = schema_of(func)
         call = Call(func, args, kwargs or {}, (), schema.tensors(args, kwargs or {}))
         result = func(*call.args, **call.kwargs) if self._keep is Keep.ALL else self._run(call, schema)
