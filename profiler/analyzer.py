@@ -131,6 +131,7 @@ def analyze(
         inventory = take_inventory(model)
         rows.notes.append(f"lazy layers have the sizes that these inputs give them: {', '.join(lazy)}")
     memory = walk(model, inputs, kwargs, rows.add, restart=rows.restart, inventory=inventory)
+    back = backward_pass(model, inputs, kwargs) if backward else None
     return Profile(
         totals=_totals(inventory, rows.layers, memory),
         layers=tuple(rows.layers),
@@ -138,8 +139,8 @@ def analyze(
         uncounted=dict(rows.uncounted),
         free=dict(rows.free),
         inputs=_input_shapes(inputs, kwargs),
-        backward=backward_pass(model, inputs, kwargs) if backward else None,
-        notes=tuple(rows.notes),
+        backward=back,
+        notes=(*rows.notes, *(back.notes if back else ())),
         subject=Subject(model, inputs, kwargs),
     )
 

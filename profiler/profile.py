@@ -219,6 +219,7 @@ class Backward:
         layers: one row per backward operator call, under the module whose forward call it belongs to.
         uncounted: calls per operator that no formula is known for.
         free: calls per operator that is free by convention.
+        notes: what a reader must know of how the figures came about; they stand in the profile's own as well.
     """
 
     macs: int
@@ -227,6 +228,7 @@ class Backward:
     layers: tuple[Layer, ...]
     uncounted: Mapping[str, int]
     free: Mapping[str, int]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""

@@ -6,6 +6,7 @@ netgauge's own, and no gradient of the inputs, as in a training step.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -42,14 +43,30 @@ def backward_pass(
         ModelError: the model fails, or nothing that it returns depends on a parameter that requires a gradient.
     """
     model = as_written(model)
+    notes = _of_the_mode(model)
     for keep in (Keep.INTEGERS, Keep.CONSTANTS):
         try:
-            return Pass(model, keep).run(args, kwargs or {}, inputs=inputs)
+            return replace(Pass(model, keep).run(args, kwargs or {}, inputs=inputs), notes=notes)
         except NeedsValuesError as needed:
             reason = needed
     if any(p.is_meta for p in model.parameters()):
         raise ModelError(f"{reason}; that takes real tensors, but the model's parameters have no storage") from reason
-    return Pass(model, Keep.ALL).run(args, kwargs or {}, inputs=inputs)
+    found = Pass(model, Keep.ALL).run(args, kwargs or {}, inputs=inputs)
+    return replace(found, notes=(*notes, f"backward pass: run on real tensors, because of {reason}"))
+
+
+_EVALUATION = (
+    "backward pass: in evaluation mode, without dropout and with the batch norms' fixed statistics; "
+    "call model.train() before to count a training step"
+)
+
+
+def _of_the_mode(model: nn.Module) -> tuple[str, ...]:
+    """A training step of a model in evaluation mode is seldom what is meant."""
+    differs = nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd  # noqa: SLF001  # torch has no public name
+    if not any(isinstance(module, differs) and not module.training for module in model.modules()):
+        return ()
+    return (_EVALUATION,)
 
 
 __all__ = ["backward_pass"]

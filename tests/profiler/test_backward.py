@@ -677,3 +677,22 @@ def test_all_outputs_are_differentiated():
             return Output(a, {"b": [b, (a, 1)], "c": c})
 
     assert {row.name for row in backward_pass(Many(), [(2, 3)]).layers} == {"layers.0", "layers.1", "layers.2"}
+
+
+def test_the_mode_is_told_where_it_matters():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout())
+    assert not analyze(model, (2, 4), backward=True).notes
+    (note,) = analyze(model.eval(), (2, 4), backward=True).notes
+    assert "evaluation mode" in note
+    assert "model.train()" in note
+    assert not analyze(nn.Linear(4, 4).eval(), (2, 4), backward=True).notes
+
+
+def test_a_step_that_takes_values_says_so():
+    class Clipped(nn.Linear):
+        def forward(self, x):
+            y = super().forward(x)
+            return y if y.abs().max() > 0 else 2 * y
+
+    note = analyze(Clipped(4, 4), (2, 4), backward=True).backward.notes[-1]
+    assert note.startswith("backward pass: run on real tensors, because of aten.")
