@@ -6,6 +6,7 @@ branches on a computed floating-point value cannot be followed without values; i
 reader is told.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -52,7 +53,7 @@ def stand_in(value: Any) -> Any:  # noqa: ANN401  # any input
         raise ModelError(f"an input is a {layout} tensor, which cannot be followed; pass the dense or padded one")
     if isinstance(value, torch.Size | tuple | list) and value and all(type(n) is int for n in value):
         return torch.empty(tuple(value), device="meta")
-    if type(value) in (list, tuple, dict):
+    if type(value) in (list, tuple, dict, OrderedDict):
         return _nested(value)
     return value
 
@@ -62,7 +63,7 @@ def _nested(nest: Any) -> Any:  # noqa: ANN401  # a list, tuple or dictionary
         return value if isinstance(value, list) and all(type(n) is int for n in value) else stand_in(value)
 
     if isinstance(nest, dict):
-        return {key: inside(value) for key, value in nest.items()}
+        return type(nest)((key, inside(value)) for key, value in nest.items())
     return type(nest)([inside(value) for value in nest])
 
 

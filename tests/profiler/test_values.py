@@ -1,6 +1,7 @@
 """Values that decide branches, and what a model does to itself."""
 
 import copy
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -230,6 +231,7 @@ def test_checkpointing_parametrizations_and_functions_of_ones_own():
         lambda m: analyze(m, {"a": (2, 4), "b": [(2, 4)]}),
         lambda m: analyze(m, {"a": torch.ones(2, 4), "b": [torch.ones(2, 4, device="meta")]}),
         lambda m: analyze(m, batch={"a": (2, 4), "b": [(2, 4)]}),
+        lambda m: analyze(m, OrderedDict(a=(2, 4), b=[(2, 4)])),
     ],
 )
 def test_inputs_come_in_nests_and_by_name(give):
