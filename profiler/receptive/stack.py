@@ -12,6 +12,10 @@ from profiler.receptive.sight import Sight
 from profiler.receptive.span import Span
 
 
+# More rows than this are not told apart one by one: their law is not worth the time.
+MOST_ROWS = 1024
+
+
 class Stack(Sight):
     """Rows of positions one after the other: the outermost axis of an array, each position of which has its own sight.
 
@@ -76,7 +80,7 @@ class Stack(Sight):
         rows = len(self.parts)
         if outer % rows == 0:
             return self._each(lambda p: p.within(window, outputs, outer // rows, n, inner))
-        if rows % (outer * n):
+        if rows % (outer * n) or rows // n * outputs > MOST_ROWS:
             return super().within(window, outputs, outer, n, inner)
         rest = rows // (outer * n)
         places, valid = window.indices(outputs, n)
@@ -99,7 +103,7 @@ class Stack(Sight):
             return self.joint
         if outer % rows == 0:
             return self._each(lambda p: p.along(outer // rows, n, inner))
-        if rows % (outer * n):
+        if rows % (outer * n) or rows // n > MOST_ROWS:
             return super().along(outer, n, inner)
         rest = rows // (outer * n)
         return stack(tuple(
@@ -111,7 +115,7 @@ class Stack(Sight):
         rows = len(self.parts)
         if outer % rows == 0:
             return self._each(lambda p: p.repeated(outer // rows, n, inner))
-        if rows % outer:
+        if rows % outer or rows * n > MOST_ROWS:
             return super().repeated(outer, n, inner)
         rest = rows // outer
         return stack(tuple(p for o in range(outer) for p in self.parts[o * rest : (o + 1) * rest] * n))
