@@ -11,7 +11,6 @@ from profiler.receptive.reading import Report
 from profiler.receptive.sight import Sight
 from profiler.receptive.span import Span
 
-
 # More rows than this are not told apart one by one: their law is not worth the time.
 MOST_ROWS = 1024
 
@@ -178,6 +177,7 @@ def stack(parts: tuple[Sight, ...]) -> Sight:
     first = parts[0]
     if len(parts) == 1:
         return first
-    if all(isinstance(p, Stack) and len(p.parts) == len(first.parts) for p in parts):  # type: ignore[attr-defined]  # as tested
-        return stack(tuple(q for p in parts for q in p.parts))  # type: ignore[attr-defined]  # as above
+    rows = len(first.parts) if isinstance(first, Stack) and len(first.parts) * len(parts) <= MOST_ROWS else 0
+    if rows and all(isinstance(p, Stack) and len(p.parts) == rows for p in parts):
+        return stack(tuple(q for p in parts for q in p.parts))  # type: ignore[attr-defined]  # as tested
     return first.remembered(("stack", parts), lambda: Stack(parts))

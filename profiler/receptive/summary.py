@@ -66,6 +66,8 @@ def _summary(views: Sequence[AxisView], extent: tuple[int, ...]) -> ReceptiveFie
         return _whole(extent)
     size, stride, start, phases, status = zip(*[_axis(view) for view in views], strict=True)
     worst = max(status)
+    if worst == _WHOLE_INPUT and any([v.sight.gaps for v in views]):  # noqa: C419  # a list is faster than a generator
+        worst = EXACT  # elements in padding see nothing
     reason = next((v.why for v, s in zip(views, status, strict=True) if s == worst), "") if worst > 1 else ""
     aligned = all([v.sight.aligned or s == _WHOLE_INPUT for v, s in zip(views, status, strict=True)])  # noqa: C419  # a list is faster than a generator
     return ReceptiveField(size, stride, start, STATUSES[worst], None, phases, aligned, reason)
