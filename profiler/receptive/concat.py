@@ -119,7 +119,8 @@ def _end_to_end(fields: Sequence[TensorField], axis: int, fresh: Atom) -> Tensor
             # Where a tensor sees nothing, another view of the input may tell.
             seeing = [v for v in views if not v.sight.blank] if told else views
             same = all(v.atoms == seeing[0].atoms and v.sight.same(seeing[0].sight) for v in seeing)
-            if same or (fresh.uid > 0 and any(v.atoms for v in views)):
+            holed = any(v.sight.gaps for v in seeing)  # a union would forget which tensor the holes are of
+            if same or (fresh.uid > 0 and any(v.atoms for v in views) and not holed):
                 if not same:
                     differ.add(fresh.uid)
                 return reduce(lambda a, b: union(a, b, first), views)

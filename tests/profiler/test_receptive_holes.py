@@ -74,6 +74,9 @@ EXACT = {
     "zeros beside a row that was taken": lambda x: torch.cat(
         [F.pad(x, (0, 2)).select(2, 1).unsqueeze(2), torch.zeros(1, 2, 1, 3)], 3
     ).relu(),
+    "rows of padding beside others": lambda x: torch.cat(
+        [F.layer_norm(F.pad(x, (0, 0, 0, 2)), (5,)), torch.cat([x, x[:, :, :2]], 2)], 3
+    )[:, :, 7].relu(),
     "a class token": lambda x: torch.cat([torch.zeros(1, 1, 2), tokens(x)], 1)[:, :3].cumsum(1),
     "both halves of a picture beside zeros": lambda x: torch.cat([torch.zeros(1, 1, 2), tokens(x)], 1)[:, 1:16].relu(),
     "relative positions": lambda x: F.pad(F.pad(x, (0, 1)).flatten(2), (0, 4)).reshape(1, 2, 5, 8)[:, :, :4, 3:].relu(),
