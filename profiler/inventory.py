@@ -11,6 +11,8 @@ from torch.nn.parameter import UninitializedParameter
 from profiler.compiled import WRAPPED, as_written
 from profiler.memory import storage_key
 
+_WITHOUT_SIZE: type = UninitializedParameter
+
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
@@ -58,7 +60,7 @@ def take_inventory(model: nn.Module) -> Inventory:
         paths.append(path)
         parents.append(parent)
         found = module._parameters.values()  # noqa: SLF001  # what parameters() reads
-        mine = [p for p in found if p is not None and type(p) is not UninitializedParameter]
+        mine = [p for p in found if p is not None and type(p) is not _WITHOUT_SIZE]
         own.append(mine)
         for parameter in mine:
             unique[id(parameter)] = parameter

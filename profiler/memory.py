@@ -2,6 +2,7 @@
 
 import weakref
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,7 +28,6 @@ class Memory:
     peak: int = 0
     total: int = 0
     alive: dict[int, Any] = field(default_factory=dict)
-    _sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def allocate(self, storage: torch.UntypedStorage) -> None:
         """Count a storage until its last tensor goes."""
@@ -38,11 +38,8 @@ class Memory:
         self.live += size
         self.total += size
         self.peak = max(self.peak, self.live)
+        self.alive[key] = weakref.ref(storage, partial(self._free, key, size))
 
-        reference = self.alive[key] = weakref.ref(storage, self._free)
-        self._sizes[id(reference)] = (key, size)
-
-    def _free(self, reference: object) -> None:
-        key, size = self._sizes.pop(id(reference))
+    def _free(self, key: int, size: int, _reference: object) -> None:
         self.live -= size
         del self.alive[key]

@@ -203,7 +203,7 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
                 raise NeedsValues(self.where, "values written into a tensor that has them")
             return self._by_kernel(call, known)
         for tensor in call.tensors:
-            if tensor.shape != target.shape:
+            if tensor is not target and tensor.shape != target.shape:
                 check_fit(call, target)
         if not target.is_meta:
             self.values.unknown[storage_key(target)] = target.untyped_storage()

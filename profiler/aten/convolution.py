@@ -14,7 +14,7 @@ from profiler.formulas.convolution import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # one object for equal calls: a cache's key by identity
 class Geometry:
     """A convolution's window, per spatial axis."""
 

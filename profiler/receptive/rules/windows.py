@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 from profiler.aten.call import Call, per_axis
-from profiler.formulas.convolution import same_padding
+from profiler.aten.convolution import Geometry, geometry
 from profiler.receptive.field import TensorField
 from profiler.receptive.index_map import IndexMap, adaptive, spread, window
 from profiler.receptive.layout import Atom
@@ -32,40 +32,23 @@ def slid(field: TensorField, maps: Sequence[IndexMap], outputs: Sequence[int]) -
 
 
 @lru_cache(maxsize=4096)
-def _taps(
-    kernel: tuple[int, ...],
-    stride: Numbers,
-    padding: Numbers | str,
-    dilation: Numbers,
-    transposed: bool,  # noqa: FBT001  # a key
-) -> tuple[IndexMap, ...]:
-    axes = len(kernel)
-    steps, dilations = each(stride, axes), each(dilation, axes)
-    if padding == "same":
-        before = tuple(same_padding(k, d)[0] for k, d in zip(kernel, dilations, strict=True))
-    else:
-        before = (0,) * axes if isinstance(padding, str) else each(padding, axes)
-    make = spread if transposed else window
-    return tuple(make(k, s, p, d) for k, s, p, d in zip(kernel, steps, before, dilations, strict=True))
+def _taps(g: Geometry) -> tuple[IndexMap, ...]:
+    make = spread if g.transposed else window
+    before = [p[0] for p in g.padding]
+    return tuple(make(k, s, p, d) for k, s, p, d in zip(g.kernel, g.stride, before, g.dilation, strict=True))
 
 
-def _convolution(*, transposed: bool) -> Rule:
-    def apply(call: Call, fields: Fields) -> Result:
-        tensors = call.tensors
-        field = fields(tensors[0])
-        if field is None or (len(tensors) > 1 and fields(tensors[1]) is not None):
-            return _made_kernel(call, fields)
-        maps = _taps(
-            call["weight"].shape[2:], hashable(call["stride"]), hashable(call["padding"]), hashable(call["dilation"]),
-            transposed or bool(call.get("transposed")),
-        )  # fmt: skip
-        out = call.outputs[0].shape
-        axes = len(maps)
-        return [
-            slid(channels_mixed(field, len(field.layout) - axes - 1, out[-axes - 1], call["groups"]), maps, out[-axes:])
-        ]
-
-    return apply
+def _convolution(call: Call, fields: Fields) -> Result:
+    tensors = call.tensors
+    field = fields(tensors[0])
+    if field is None or (len(tensors) > 1 and fields(tensors[1]) is not None):
+        return _made_kernel(call, fields)
+    g = geometry(call)
+    maps = _taps(g)
+    out = call.outputs[0].shape
+    axes = len(maps)
+    channel = len(field.layout) - axes - 1
+    return [channels_mixed(field, channel, out[-axes - 1], g.groups).slid(channel + 1, maps, out[-axes:])]
 
 
 def _made_kernel(call: Call, fields: Fields) -> Result:
@@ -155,9 +138,9 @@ def _adaptive_pool(axes: int) -> Rule:
 
 
 TABLE: dict[str, Rule] = {
-    **{f"aten.conv{n}d": _convolution(transposed=False) for n in (1, 2, 3)},
-    **{f"aten.conv_transpose{n}d": _convolution(transposed=True) for n in (1, 2, 3)},
-    **{f"aten.{name}": _convolution(transposed=False) for name in ("convolution", "_convolution")},
+    **{f"aten.conv{n}d": _convolution for n in (1, 2, 3)},
+    **{f"aten.conv_transpose{n}d": _convolution for n in (1, 2, 3)},
+    **{f"aten.{name}": _convolution for name in ("convolution", "_convolution")},
     **{f"aten.{name}_pool{n}d": _pool(n) for name in ("max", "avg") for n in (1, 2, 3)},
     **{f"aten.max_pool{n}d_with_indices": _pool(n) for n in (1, 2, 3)},
     **{f"aten.adaptive_{name}_pool{n}d": _adaptive_pool(n) for name in ("avg", "max") for n in (1, 2, 3)},
