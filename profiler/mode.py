@@ -78,7 +78,7 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
     def followed(self, module: nn.Module, name: str) -> Callable[..., Any]:
         """What takes the place of a module's forward: runs it, and keeps account of where the walk is."""
         forward, kind, stack, thread = module.forward, type(module).__name__, self._stack, self._thread
-        calls = 0
+        calls, hooked = 0, bool(module._forward_hooks)  # noqa: SLF001  # hooks have no public name
 
         def followed_forward(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # what the module takes
             nonlocal calls
@@ -93,9 +93,23 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
                     self._failure, self._failed_in = error, self.where
                 raise
             finally:
-                stack.pop()
+                if not hooked:
+                    stack.pop()
 
         return followed_forward
+
+    def ended(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """What takes the place of the call of a module with hooks: what they do with its result is its own work."""
+
+        def ended_call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # what the module takes
+            depth = len(self._stack)
+            try:
+                return call(*args, **kwargs)
+            finally:
+                if get_ident() == self._thread:
+                    del self._stack[depth:]
+
+        return ended_call
 
     def place_of(self, failure: BaseException) -> str:
         """The innermost module and the operator that an exception came out of, for messages."""

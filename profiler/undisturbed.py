@@ -20,6 +20,7 @@ from profiler.kept import Kept, same
 _TORCHS_OWN = ("torch.nn.modules.", "torch.jit.")
 _CONTAINERS = ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks")
 _EACH_CONTAINER = itemgetter(*_CONTAINERS)
+_CALL = "_call_impl"
 _NONE: dict[str, Any] = {}
 Dictionaries = list[dict[str, Any]]
 
@@ -129,9 +130,12 @@ def _restore_places(places: list[tuple[Any, ...]]) -> None:
 
 @contextmanager
 def watched(
-    modules: Sequence[nn.Module], paths: Sequence[str], follow: Callable[[nn.Module, str], Callable[..., Any]]
+    modules: Sequence[nn.Module],
+    paths: Sequence[str],
+    follow: Callable[[nn.Module, str], Callable[..., Any]],
+    end: Callable[[Callable[..., Any]], Callable[..., Any]],
 ) -> Iterator[None]:
-    """Have `follow(module, path)` in the place of every module's forward.
+    """Have `follow(module, path)` in the place of every module's forward, and `end` around calls with forward hooks.
 
     Torch's hooks for all modules would do as well, but with any hook about, every module call takes twice as long.
     """
@@ -139,9 +143,14 @@ def watched(
     before = [a.get("forward") for a in attributes]
     for module, path, own in zip(modules, paths, attributes, strict=True):
         own["forward"] = follow(module, path)
+    hooked = [(m, own) for m, own in zip(modules, attributes, strict=True) if own.get("_forward_hooks")]
+    for module, own in hooked:
+        own[_CALL] = end(module._call_impl)  # noqa: SLF001  # what a module's call comes to
     try:
         yield
     finally:
+        for _, own in hooked:
+            own.pop(_CALL, None)
         for own, forward in zip(attributes, before, strict=True):
             if forward is None:
                 own.pop("forward", None)

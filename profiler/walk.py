@@ -178,7 +178,7 @@ def _traced(inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 def _running(inventory: Inventory, mode: WalkMode) -> Iterator[None]:
     with (
         undisturbed(inventory.modules, wrapped=inventory.compiled),
-        watched(inventory.modules, inventory.paths, mode.followed),
+        watched(inventory.modules, inventory.paths, mode.followed, mode.ended),
         torch.no_grad(),
         torch._C._AutoDispatchBelowAutograd(),  # noqa: SLF001  # pinned by a test
     ):
