@@ -5,11 +5,9 @@ values. Torch's kernels for tensors without storage are asked for views, which m
 Small constants and integers keep their values, because models branch on masks, positions and lengths.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from math import inf
-from sys import _getframe
-from threading import get_ident
 from typing import Any
 
 import torch
@@ -20,14 +18,14 @@ from torch.utils._pytree import tree_map
 from profiler.aten.call import NO_COST, Call, Operator, on_device, tensors_of
 from profiler.environment import physical_memory
 from profiler.errors import ModelError
+from profiler.following import Following
 from profiler.foreign import MARK, Foreign, Given, Made, bytes_of
 from profiler.instead import by_formula, check_fit, compare, integral
 from profiler.inventory import Inventory
 from profiler.known import Known
 from profiler.memory import Memory, storage_key
 from profiler.receptive.field import TensorField
-from profiler.step import ModuleCall, Step, Visitor
-from profiler.undisturbed import CALLERS
+from profiler.step import Step, Visitor
 from profiler.values import MOST_INTEGERS, Values, with_values
 
 # A model that has not come to an end by then is taken to loop for ever.
@@ -47,11 +45,12 @@ class NeedsValues(Exception):  # noqa: N818  # not an error: the walk begins ane
         self.reason = reason
 
 
-class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves its hook untyped
+class WalkMode(Following, TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves its hook untyped
     """Replaces kernels, keeps account of modules and memory, and tells the visitor."""
 
     def __init__(self, inventory: Inventory, visit: Visitor, memory: Memory, *, checked: bool, real: bool) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # as above
+        Following.__init__(self, type(inventory.modules[0]).__name__)
+        TorchDispatchMode.__init__(self)  # type: ignore[no-untyped-call]  # as above
         self._visit = visit
         self._memory = memory
         self._checked = checked
@@ -59,12 +58,6 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         self._most_bytes = (physical_memory() or inf) / 2 if real else inf
         self._count = 0
         self._known: dict[torch._ops.OpOverload, Known] = {}
-        self._last: Known | None = None
-        self._thread = get_ident()
-        self._root = ModuleCall("", type(inventory.modules[0]).__name__, 0)
-        self._stack: list[ModuleCall] = []
-        self._failure: BaseException | None = None
-        self._failed_in = ""
         self.foreign = Foreign(inventory, memory)
         self.values = Values(self.foreign)
 
@@ -72,55 +65,6 @@ class WalkMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
     def _should_skip_dynamo(cls) -> bool:
         """Nothing here is ever compiled; the wrapper that makes sure costs a microsecond a call."""
         return False
-
-    # Modules -----------------------------------------------------------------------------------------------------
-
-    def followed(self, module: nn.Module, name: str) -> Callable[..., Any]:
-        """What takes the place of a module's forward: runs it, and keeps account of where the walk is."""
-        forward, kind, stack, thread = module.forward, type(module).__name__, self._stack, self._thread
-        calls, hooked = 0, bool(module._forward_hooks)  # noqa: SLF001  # hooks have no public name
-
-        def followed_forward(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # what the module takes
-            nonlocal calls
-            if get_ident() != thread or _getframe(1).f_code not in CALLERS:
-                return forward(*args, **kwargs)
-            stack.append(ModuleCall(name, kind, calls))
-            calls += 1
-            try:
-                return forward(*args, **kwargs)
-            except BaseException as error:
-                if error is not self._failure:
-                    self._failure, self._failed_in = error, self.where
-                raise
-            finally:
-                if not hooked:
-                    stack.pop()
-
-        return followed_forward
-
-    def ended(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """What takes the place of the call of a module with hooks: what they do with its result is its own work."""
-
-        def ended_call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # what the module takes
-            depth = len(self._stack)
-            try:
-                return call(*args, **kwargs)
-            finally:
-                if get_ident() == self._thread:
-                    del self._stack[depth:]
-
-        return ended_call
-
-    def place_of(self, failure: BaseException) -> str:
-        """The innermost module and the operator that an exception came out of, for messages."""
-        return self._failed_in if failure is self._failure else self.where
-
-    @property
-    def where(self) -> str:
-        """The innermost module that is running and its operator, for messages."""
-        module = self._stack[-1] if self._stack else self._root
-        place = f"{module.name} ({module.type})" if module.name else f"the model itself ({module.type})"
-        return f"{place}, {self._last.schema.packet}" if self._last else place
 
     # Tensors -----------------------------------------------------------------------------------------------------
 
