@@ -3,9 +3,10 @@
     python benchmarks/speed.py                              every network that can be built here, about 15 minutes
     python benchmarks/speed.py --only resnet --rounds 3     those whose name matches
 
-A round calls each tool once; the order turns by one from round to round and is reversed in every other one, so that
-no tool always follows the same other, nor gains from a drift of the machine. What is timed is the call alone: models,
-inputs and copies are made before. The first call of each is a warm-up; `--cold` calls are first calls in new processes.
+In a round each tool has its turn: two calls, of which the second is timed. The order turns by one from round to round
+and is reversed in every other one, so that no tool always follows the same other, nor gains from a drift of the
+machine. What is timed is the call alone: models, inputs and copies are made before. The first round is a warm-up;
+`--cold` calls are first calls in new processes.
 """
 
 import argparse
@@ -44,11 +45,14 @@ def _collector_off() -> Iterator[None]:
 
 
 def once(runner: Runner, tool: Tool) -> tuple[float, float, float | None]:
-    """Seconds of one call by the clock and of the processor, and what it counted."""
-    with tool.around():
-        runner.prepare(tool)()  # what the tool before it left in the processor's caches is not on its clock
-    call = runner.prepare(tool)
+    """Seconds of a call by the clock and of the processor, and what it counted.
+
+    The call before it is not timed: what the tool whose turn it was before, and the garbage collector, left in the
+    processor's caches is on nobody's clock.
+    """
     with tool.around(), _collector_off():
+        runner.prepare(tool)()
+        call = runner.prepare(tool)
         clock, processor = time.perf_counter(), time.process_time()
         count = call()
         return time.perf_counter() - clock, time.process_time() - processor, count

@@ -1,7 +1,7 @@
 """Sights of several kinds of channels, one above the other."""
 
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import lru_cache, reduce
 from math import prod
 
 import numpy as np
@@ -81,14 +81,9 @@ class Stack(Sight):
             return self._each(lambda p: p.within(window, outputs, outer // rows, n, inner))
         if rows % (outer * n) or rows // n * outputs > MOST_ROWS:
             return super().within(window, outputs, outer, n, inner)
-        rest = rows // (outer * n)
-        places, valid = window.indices(outputs, n)
-        taps = [dict.fromkeys(row[counts].tolist()) for row, counts in zip(places, valid, strict=True)]
-        parts = [
-            self._together([(o * n + t) * rest + r for t in each])
-            for o in range(outer) for each in taps for r in range(rest)
-        ]  # fmt: skip
-        return stack(tuple(parts))
+        return self.remembered(
+            ("within", window, outputs, outer, n), lambda: self._grouped(outer, n, _read(window, outputs, n))
+        )
 
     def _through(self, window: IndexMap, outputs: int) -> Sight:
         if self.parts[0].size > 1:
@@ -104,10 +99,7 @@ class Stack(Sight):
             return self._each(lambda p: p.along(outer // rows, n, inner))
         if rows % (outer * n) or rows // n > MOST_ROWS:
             return super().along(outer, n, inner)
-        rest = rows // (outer * n)
-        return stack(tuple(
-            self._together([(o * n + t) * rest + r for t in range(n)]) for o in range(outer) for r in range(rest)
-        ))  # fmt: skip
+        return self.remembered(("along", outer, n), lambda: self._grouped(outer, n, [tuple(range(n))]))
 
     def repeated(self, outer: int, n: int, inner: int) -> Sight:
         """The positions of an array (outer, inner), repeated along a new axis in the middle."""
@@ -163,13 +155,34 @@ class Stack(Sight):
         made = {p: change(p) for p in self.kinds}
         return stack(tuple(made[p] for p in self.parts))
 
-    def _together(self, rows: Sequence[int]) -> Sight:
-        kinds = dict.fromkeys(self.parts[n] for n in rows)
-        return reduce(Sight.union, kinds) if kinds else self.parts[0].emptied()
+    def _grouped(self, outer: int, n: int, groups: Sequence[tuple[int, ...]]) -> Sight:
+        """The rows, which are an array (outer, n, ...), each of `groups` along the middle axis as one."""
+        inner = len(self.parts) // (outer * n)
+        known: dict[tuple[Sight, ...], Sight] = {}
+        made: list[Sight] = []
+        for start in range(0, len(self.parts), n * inner):
+            columns = [self.parts[start + r : start + n * inner : inner] for r in range(inner)]
+            for group in groups:
+                if len(group) == 1:
+                    made += [column[group[0]] for column in columns]
+                    continue
+                for column in columns:
+                    rows = column if len(group) == n else tuple([column[t] for t in group])
+                    if rows not in known:
+                        known[rows] = reduce(Sight.union, dict.fromkeys(rows)) if rows else column[0].emptied()
+                    made.append(known[rows])
+        return stack(tuple(made))
 
     def lead(self, sizes: tuple[int, ...]) -> int | None:
         """How many axes of an array of `sizes` the rows are."""
         return next((n for n in range(len(sizes) + 1) if prod(sizes[:n]) == len(self.parts)), None)
+
+
+@lru_cache(maxsize=256)
+def _read(window: IndexMap, outputs: int, inputs: int) -> list[tuple[int, ...]]:
+    """Inputs read by each output, each once."""
+    places, valid = window.indices(outputs, inputs)
+    return [tuple(dict.fromkeys(row[counts].tolist())) for row, counts in zip(places, valid, strict=True)]
 
 
 def stack(parts: tuple[Sight, ...]) -> Sight:
