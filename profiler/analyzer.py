@@ -14,11 +14,11 @@ from profiler.aten.call import Call, tensors_of
 from profiler.backward import backward_pass
 from profiler.compiled import as_written
 from profiler.errors import UsageError
-from profiler.inventory import Inventory, size_of, take_inventory
+from profiler.inventory import Inventory, take_inventory
 from profiler.lazy import initialized, lazy_layers
 from profiler.memory import Memory
 from profiler.modules import module_tree
-from profiler.profile import Layer, Profile, Shape, Totals
+from profiler.profile import Layer, ModuleSum, Profile, Shape, Totals
 from profiler.receptive.summary import summarize
 from profiler.step import Step
 from profiler.walk import stand_in, walk
@@ -133,10 +133,11 @@ def analyze(
         rows.notes.append(f"lazy layers have the sizes that these inputs give them: {', '.join(lazy)}")
     memory = walk(model, inputs, kwargs, rows.add, restart=rows.restart, inventory=inventory)
     back = backward_pass(model, inputs, kwargs) if backward else None
+    modules = module_tree(inventory, rows.layers)
     return Profile(
-        totals=_totals(inventory, rows.layers, memory),
+        totals=_totals(inventory, modules, rows.layers, memory),
         layers=tuple(rows.layers),
-        modules=module_tree(inventory, rows.layers),
+        modules=modules,
         uncounted=dict(rows.uncounted),
         free=dict(rows.free),
         inputs=_input_shapes(inputs, kwargs),
@@ -151,15 +152,13 @@ def _input_shapes(inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[S
     return tuple(tuple(t.shape) for t in tensors_of(values))
 
 
-def _totals(inventory: Inventory, layers: list[Layer], memory: Memory) -> Totals:
-    parameters = list(inventory.stored.values())
-    params, param_bytes = size_of(parameters)
+def _totals(inventory: Inventory, whole: ModuleSum, layers: list[Layer], memory: Memory) -> Totals:
     return Totals(
-        macs=sum([layer.macs for layer in layers]),
-        flops=sum([layer.flops for layer in layers]),
-        params=params,
-        trainable_params=sum([p.numel() for p in parameters if p.requires_grad]),
-        param_bytes=param_bytes,
+        macs=whole.macs,
+        flops=whole.flops,
+        params=whole.params,
+        trainable_params=sum([p.numel() for p in inventory.stored.values() if p.requires_grad]),
+        param_bytes=whole.param_bytes,
         activation_bytes=memory.total,
         peak_bytes=memory.peak,
         read_bytes=sum([layer.read_bytes for layer in layers]),

@@ -67,10 +67,11 @@ class Foreign:
     def __init__(self, inventory: Inventory, memory: Memory) -> None:
         self._memory = memory
         self._stored = inventory.stored
-        self.unused = {id(p): p for p in inventory.stored.values()}
-        self.marked: list[torch.Tensor] = []
-        self._known = {id(p) for p in inventory.parameters}
         self._tied = len(inventory.stored) != len(inventory.parameters)
+        first = inventory.stored.values()
+        self.unused = {id(p): p for p in first} if self._tied else inventory.parameters.copy()
+        self.marked: list[torch.Tensor] = []
+        self._known = inventory.parameters
         self._stand_in_sources: dict[int, Given] = {}
         self._bases: dict[int, torch.Tensor] = {}
         self._stand_ins: dict[tuple[Any, ...], torch.Tensor] = {}

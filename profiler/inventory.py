@@ -23,7 +23,7 @@ class Inventory:
         paths: their paths from the root.
         parents: for each the position of its parent, -1 for the model itself.
         own: for each its own parameters, those of its submodules and those without a size yet left out.
-        parameters: every parameter object once, in order.
+        parameters: every parameter object once, in order, by identity.
         stored: by storage, the first parameter that lies in it: tied parameters once.
         compiled: whether one of the modules hangs in what torch.compile wrapped around it.
     """
@@ -32,7 +32,7 @@ class Inventory:
     paths: list[str]
     parents: list[int]
     own: list[list[nn.Parameter]]
-    parameters: list[nn.Parameter]
+    parameters: dict[int, nn.Parameter]
     stored: dict[int, nn.Parameter]
     compiled: bool
 
@@ -74,11 +74,10 @@ def take_inventory(model: nn.Module) -> Inventory:
                 descend(child, f"{path}.{name}" if path else name, here)
 
     descend(as_written(model), "", -1)
-    parameters = list(unique.values())
     stored: dict[int, nn.Parameter] = {}
-    for parameter in parameters:
+    for parameter in unique.values():
         stored.setdefault(storage_key(parameter), parameter)
-    return Inventory(modules, paths, parents, own, parameters, stored, compiled)
+    return Inventory(modules, paths, parents, own, unique, stored, compiled)
 
 
 def modules_by_path(model: nn.Module) -> list[tuple[str, nn.Module]]:

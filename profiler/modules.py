@@ -45,7 +45,7 @@ def _sizes(inventory: Inventory) -> list[tuple[int, int]]:
 
 
 def _sizes_with_ties(inventory: Inventory) -> list[tuple[int, int]]:
-    stored: list[dict[int, nn.Parameter]] = [{storage_key(p): p for p in own} for own in inventory.own]
-    for n in range(len(stored) - 1, 0, -1):
-        stored[inventory.parents[n]].update(stored[n])
-    return [size_of(list(found.values())) for found in stored]
+    inside = [{storage_key(p): None for p in own} for own in inventory.own]
+    for n in range(len(inside) - 1, 0, -1):
+        inside[inventory.parents[n]].update(inside[n])
+    return [size_of([inventory.stored[key] for key in keys]) for keys in inside]
