@@ -1,14 +1,10 @@
 """The module tree with sums."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from profiler.inventory import Inventory, size_of
 from profiler.memory import storage_key
 from profiler.profile import Layer, ModuleSum
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 def module_tree(inventory: Inventory, layers: Iterable[Layer]) -> ModuleSum:

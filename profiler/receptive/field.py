@@ -9,11 +9,10 @@ all positions (attention, squeeze-and-excitation, statistics over the image), wh
 convolutions see.
 """
 
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 
 import numpy as np
-import numpy.typing as npt
 
 from profiler.receptive import holes
 from profiler.receptive.index_map import IndexMap, all_read, reading, reads_all
@@ -138,9 +137,13 @@ class TensorField:
         """The field, no surer than `doubt`."""
         return self.with_views(lambda v: v.doubted(doubt, why))
 
+    def having(self, views: Views) -> "TensorField":
+        """The field with other views."""
+        return self if views is self.views else TensorField(self.layout, views, self.uneven, self.shape)
+
     def with_local(self, local: tuple[AxisView, ...]) -> "TensorField":
         """The field with other local views."""
-        return TensorField(self.layout, Views(self.true, local, self.extent), self.uneven, self.shape)
+        return self.having(Views(self.true, local, self.extent))
 
     def with_uneven(self, atoms: Iterable[int]) -> "TensorField":
         """The field with more atoms along which elements see different things."""
@@ -148,8 +151,7 @@ class TensorField:
 
     def with_views(self, change: Callable[[AxisView], AxisView], *, local: bool = True) -> "TensorField":
         """The field with every view changed; `local=False` leaves the local ones as they are."""
-        views = self.views.changed(change, local=local)
-        return self if views is self.views else TensorField(self.layout, views, self.uneven, self.shape)
+        return self.having(self.views.changed(change, local=local))
 
     def with_layout(self, layout: Layout, uneven: frozenset[int] | None = None) -> "TensorField":
         """The field with its elements arranged otherwise."""
@@ -192,35 +194,14 @@ class TensorField:
         views = before.changed(_sliding(field, moves))
         moved = TensorField(tuple(layout), views, field.uneven, tuple(shape))
         if empty or before.gaps:
-            return moved._with_holes(field, moves.keys(), empty)
+            return holes.behind(moved, field, moves.keys(), empty)
         views.even()
         return moved
-
-    def _with_holes(
-        self, before: "TensorField", touched: Set[int], empty: Sequence[tuple[int, npt.NDArray[np.bool_]]]
-    ) -> "TensorField":
-        """Behind windows along the atoms `touched`; `empty`: axes where some read nothing, and which read something."""
-        field = self.with_uneven(holes.entangled(before.views, touched, before.sizes()))
-        for axis, reads in empty:
-            field = field._recorded(axis, reads)  # noqa: SLF001  # another of its kind
-        return field.mended()
-
-    def _recorded(self, axis: int, reads: npt.NDArray[np.bool_]) -> "TensorField":
-        """The field with the positions along an axis at which a window reads nothing known to a view of each input."""
-        field = self
-        ((uid, size),) = self.layout[axis]
-        if uid > 0 and not self.views.moves_along(self.layout[axis]):
-            # What tells padding apart from the rest is no position along which anything differs otherwise.
-            fresh = new_atom(size, kinds=True)
-            field = self.with_axis(axis, (fresh,))
-            uid = fresh.uid
-        return TensorField(field.layout, holes.recorded(field.views, uid, reads), field.uneven, self.shape)
 
     def mended(self) -> "TensorField":
         """The field whose views agree on which elements see nothing."""
         sizes = self.sizes()
-        views = holes.mended(self.views, tuple(sizes), sizes)
-        return self if views is self.views else TensorField(self.layout, views, self.uneven, self.shape)
+        return self.having(holes.mended(self.views, tuple(sizes), sizes))
 
     def fused(self, axis: int) -> "TensorField":
         """The field with one axis' atoms joined into one, along which views then move that moved along some of them."""
@@ -291,13 +272,7 @@ class TensorField:
     @property
     def still(self) -> bool:
         """Whether every element sees the same."""
-        if self.uneven:
-            return False
-        views = self.views
-        for view in views.true:
-            if view.atoms:
-                return False
-        return views.local is views.true or not any(v.atoms for v in views.local)
+        return not self.uneven and self.views.still
 
     def reduced(self, axes: Iterable[int], *, keep: bool) -> "TensorField":
         """Axes are summed over, or reduced in another way that reads every position."""

@@ -11,13 +11,17 @@ None of this costs anything where every window reads something.
 
 from collections.abc import Mapping, Sequence, Set
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from profiler.receptive.layout import Views
+from profiler.receptive.layout import Views, new_atom
 from profiler.receptive.stack import stack
 from profiler.receptive.view import BOUNDED, AxisView, blind_view, ragged, simplest
+
+if TYPE_CHECKING:
+    from profiler.receptive.field import TensorField
 
 # Holes of more elements than this are not laid out.
 MOST_ELEMENTS = 1 << 18
@@ -113,6 +117,28 @@ def _synchronized(
         return [v.doubted(BOUNDED, _TOO_MANY) for v in views]
     nothing = _nothing(views, along, sizes)
     return [_hidden(v, v.atoms, nothing, along, sizes) for v in views]
+
+
+def behind(
+    field: "TensorField", before: "TensorField", touched: Set[int], empty: Sequence[tuple[int, Mask]]
+) -> "TensorField":
+    """A field behind windows that moved along the atoms `touched` of the one before.
+
+    Args:
+        field: without regard to holes.
+        before: what the windows read.
+        touched: atoms along which they moved.
+        empty: axes along which some windows read nothing, and which of them read something.
+    """
+    field = field.with_uneven(entangled(before.views, touched, before.sizes()))
+    for axis, reads in empty:
+        ((uid, size),) = field.layout[axis]
+        if uid > 0 and not field.views.moves_along(field.layout[axis]):
+            # What tells padding apart from the rest is no position along which anything differs otherwise.
+            fresh = new_atom(size, kinds=True)
+            field, uid = field.with_axis(axis, (fresh,)), fresh.uid
+        field = field.having(recorded(field.views, uid, reads))
+    return field.mended()
 
 
 def recorded(views: Views, uid: int, reads: Mask) -> Views:

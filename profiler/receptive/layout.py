@@ -90,6 +90,14 @@ class Views:
         """Let it be known without looking that every element sees something."""
         self._gaps = False
 
+    @property
+    def still(self) -> bool:
+        """Whether every element sees the same."""
+        for view in self.true:
+            if view.atoms:
+                return False
+        return self.local is self.true or not any(v.atoms for v in self.local)
+
     def moves_along(self, atoms: Iterable[Atom]) -> bool:
         """Whether any view moves along some of these."""
         every = self.true if self.local is self.true else self.true + self.local

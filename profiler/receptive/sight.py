@@ -13,12 +13,11 @@ from collections.abc import Callable, Hashable
 from math import prod
 
 import numpy as np
-import numpy.typing as npt
 
 from profiler.receptive.index_map import IndexMap, all_read, joining, reads_all, repeating, within
 from profiler.receptive.lattice import MOST_PHASES, Lattice
 from profiler.receptive.reading import Report, phases_of, seen_in
-from profiler.receptive.span import NOTHING, Span
+from profiler.receptive.span import NOTHING, Integers, Mask, Span
 
 
 class Sight:
@@ -160,31 +159,7 @@ class Sight:
     def at(self, sizes: tuple[int, ...], index: tuple[int | slice, ...]) -> "Sight":
         """Some positions of those of an array of `sizes`."""
         size = prod(n for n, i in zip(sizes, index, strict=True) if isinstance(i, slice))
-
-        def picked(span: Span) -> Span:
-            whole = span.reshape(sizes)
-            return Span(np.asarray(whole.first[index]).reshape(-1), np.asarray(whole.last[index]).reshape(-1))
-
-        return Table(size, self.extent, (self,), picked, None)
-
-    def spread(self, sizes: tuple[int, ...], order: tuple[int | None, ...], full: tuple[int, ...]) -> "Sight":
-        """The positions of an array of `sizes` in another order of axes, repeated along those it does not have.
-
-        Args:
-            sizes: of the axes there are.
-            order: for each axis of the result the one it is, None for one along which everything is repeated.
-            full: sizes of the result.
-        """
-        sight = self
-        there = tuple([n for n in order if n is not None])
-        if there != tuple(sorted(there)):
-            sight = sight.permuted(sizes, there)
-        rest = [sizes[n] for n in there]
-        for axis, n in enumerate(order):
-            if n is None:
-                sight = sight.repeated(prod(rest[:axis]), full[axis], prod(rest[axis:]))
-                rest.insert(axis, full[axis])
-        return sight
+        return Table(size, self.extent, (self,), lambda span: span.at(sizes, index), None)
 
     def repeated(self, outer: int, n: int, inner: int) -> "Sight":
         """The positions of an array (outer, inner), repeated along a new axis in the middle."""
@@ -196,64 +171,35 @@ class Sight:
 
     def permuted(self, sizes: tuple[int, ...], order: tuple[int, ...]) -> "Sight":
         """The positions of an array of `sizes` with its axes in another order."""
-
-        def change(span: Span) -> Span:
-            return Span(*(x.reshape(sizes).transpose(order).reshape(-1) for x in (span.first, span.last)))
-
-        return self.remembered(("permuted", sizes, order), lambda: Table(self.size, self.extent, (self,), change, None))
+        return self._followed(("permuted", sizes, order), lambda span: span.permuted(sizes, order))
 
     def running(self, sizes: tuple[int, ...], axis: int) -> "Sight":
         """Each position of an array of `sizes` sees what those before it along an axis see as well."""
+        return self._followed(("running", sizes, axis), lambda s: s.reshape(sizes).running(axis).reshape((-1,)))
 
-        def change(span: Span) -> Span:
-            return span.reshape(sizes).running(axis).reshape((-1,))
-
-        return self.remembered(("running", sizes, axis), lambda: Table(self.size, self.extent, (self,), change, None))
-
-    def running_in(self, sizes: npt.NDArray[np.int64], *, both_ways: bool) -> "Sight":
+    def running_in(self, sizes: Integers, *, both_ways: bool) -> "Sight":
         """Of packed sequences, `sizes[t]` of which have a step t: each row sees those before it in its sequence."""
+        key = ("running in", sizes.tobytes(), both_ways)
+        return self._followed(key, lambda span: span.running_in(sizes, both_ways=both_ways))
 
-        def change(span: Span) -> Span:
-            first, last = span.first.copy(), span.last.copy()
-            for edge, join in ((first, np.minimum), (last, np.maximum)):
-                at, before = 0, edge[: sizes[0]]
-                rows = []
-                for n in sizes.tolist():
-                    before = edge[at : at + n] = join(edge[at : at + n], before[:n])
-                    rows.append((at, n))
-                    at += n
-                if both_ways:
-                    ends = edge[: sizes[0]].copy()
-                    for start, n in rows:
-                        ends[:n] = edge[start : start + n]
-                    for start, n in rows:
-                        edge[start : start + n] = ends[:n]
-            return Span(first, last)
+    def _followed(self, key: Hashable, change: Callable[[Span], Span]) -> "Sight":
+        return self.remembered(key, lambda: Table(self.size, self.extent, (self,), change, None))
 
-        return Table(self.size, self.extent, (self,), change, None)
-
-    def looked(self, looks: npt.NDArray[np.bool_]) -> "Sight":
+    def looked(self, looks: Mask) -> "Sight":
         """Positions that each see what some of these see: `looks` is (new positions, positions)."""
 
-        def change(span: Span) -> Span:
-            low, high = np.where(looks, span.first, NOTHING), np.where(looks, span.last, -NOTHING)
-            return Span(low.min(axis=1), high.max(axis=1))
-
         def make() -> Sight:
-            table = Table(len(looks), self.extent, (self,), change, None)
+            table = Table(len(looks), self.extent, (self,), lambda span: span.looked(looks), None)
             table.known_gaps = None if looks.any(axis=1).all() else True
             return table
 
         return self.remembered(("looked", looks.shape, looks.tobytes()), make)
 
-    def hidden(self, holes: npt.NDArray[np.bool_]) -> "Sight":
+    def hidden(self, holes: Mask) -> "Sight":
         """The same but for these positions, which see nothing."""
 
-        def change(span: Span) -> Span:
-            return Span(np.where(holes, NOTHING, span.first), np.where(holes, -NOTHING, span.last))
-
         def make() -> Sight:
-            table = Table(self.size, self.extent, (self,), change, self.lattice)
+            table = Table(self.size, self.extent, (self,), lambda span: span.hidden(holes), self.lattice)
             table.known_gaps = True
             return table
 

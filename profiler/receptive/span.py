@@ -11,6 +11,7 @@ from profiler.receptive.index_map import IndexMap
 NOTHING = int(np.iinfo(np.int64).max)  # the first input of a position that sees none; its last is -NOTHING
 
 Integers = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +68,42 @@ class Span:
     def running(self, axis: int = 0) -> "Span":
         """What each position and all before it along an axis see."""
         return Span(np.minimum.accumulate(self.first, axis), np.maximum.accumulate(self.last, axis))
+
+    def running_in(self, sizes: Integers, *, both_ways: bool) -> "Span":
+        """Of packed sequences, `sizes[t]` of which have a step t: what a row sees with those before it in its own."""
+        first, last = self.first.copy(), self.last.copy()
+        for edge, join in ((first, np.minimum), (last, np.maximum)):
+            at, before = 0, edge[: sizes[0]]
+            rows = []
+            for n in sizes.tolist():
+                before = edge[at : at + n] = join(edge[at : at + n], before[:n])
+                rows.append((at, n))
+                at += n
+            if both_ways:
+                ends = edge[: sizes[0]].copy()
+                for start, n in rows:
+                    ends[:n] = edge[start : start + n]
+                for start, n in rows:
+                    edge[start : start + n] = ends[:n]
+        return Span(first, last)
+
+    def permuted(self, sizes: tuple[int, ...], order: tuple[int, ...]) -> "Span":
+        """The positions of an array of `sizes` with its axes in another order, in a row."""
+        return Span(*(x.reshape(sizes).transpose(order).reshape(-1) for x in (self.first, self.last)))
+
+    def at(self, sizes: tuple[int, ...], index: tuple[int | slice, ...]) -> "Span":
+        """Some positions of those of an array of `sizes`, in a row."""
+        whole = self.reshape(sizes)
+        return Span(np.asarray(whole.first[index]).reshape(-1), np.asarray(whole.last[index]).reshape(-1))
+
+    def looked(self, looks: Mask) -> "Span":
+        """Positions that each see what some of these see: `looks` is (new positions, positions)."""
+        low, high = np.where(looks, self.first, NOTHING), np.where(looks, self.last, -NOTHING)
+        return Span(low.min(axis=1), high.max(axis=1))
+
+    def hidden(self, holes: Mask) -> "Span":
+        """The same but for these positions, which see nothing."""
+        return Span(np.where(holes, NOTHING, self.first), np.where(holes, -NOTHING, self.last))
 
     def ends(self) -> tuple[int, int]:
         """First and last input that any position sees."""

@@ -84,11 +84,16 @@ class AxisView:
         atoms = self.atoms
         if list(atoms) == list(order):
             return self.sight
-        return self.sight.spread(
-            tuple([sizes[u] for u in atoms]),
-            tuple([atoms.index(u) if u in atoms else None for u in order]),
-            tuple([sizes[u] for u in order]),
-        )
+        sight = self.sight
+        there = [u for u in order if u in atoms]
+        if there != list(atoms):
+            sight = sight.permuted(tuple([sizes[u] for u in atoms]), tuple([atoms.index(u) for u in there]))
+        rest = [sizes[u] for u in there]
+        for axis, uid in enumerate(order):
+            if uid not in atoms:
+                sight = sight.repeated(prod(rest[:axis]), sizes[uid], prod(rest[axis:]))
+                rest.insert(axis, sizes[uid])
+        return sight
 
     def slid(self, uid: int, window: IndexMap, outputs: int, sizes: Mapping[int, int]) -> "AxisView":
         """The view behind a window that moves along one of its atoms."""
