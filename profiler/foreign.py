@@ -6,14 +6,16 @@ values are written for real, the storage's old contents are kept aside and put b
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from profiler.inventory import Inventory
 from profiler.memory import Memory, storage_key
-from profiler.receptive.field import TensorField
+
+if TYPE_CHECKING:
+    from profiler.receptive.field import TensorField
 
 MARK = "_netgauge"
 
@@ -29,10 +31,10 @@ class Made:
 
     __slots__ = ("field", "read", "shape")
 
-    def __init__(self, tensor: torch.Tensor, shape: tuple[int, ...], field: TensorField | None = None) -> None:
+    def __init__(self, shape: tuple[int, ...], read: int) -> None:
         self.shape = shape
-        self.read = bytes_of(tensor)
-        self.field = field
+        self.read = read
+        self.field: TensorField | None = None
 
 
 class Given:
@@ -85,11 +87,13 @@ class Foreign:
 
     def first_use(self, tensor: torch.Tensor) -> nn.Parameter | None:
         """The parameter that a tensor from outside is, or lies in, where no operator has read it before."""
-        parameter = self.unused.pop(id(tensor), None)
-        if parameter is None and (self._tied or id(tensor) not in self._known):
-            source = self.source(tensor)
-            parameter = self.unused.pop(id(source.parameter), None) if isinstance(source, Given) else None
-        return parameter
+        key = id(tensor)
+        parameter = self.unused.pop(key, None)
+        if parameter is not None or (key in self._known and not self._tied):
+            return parameter
+        mark = getattr(tensor, MARK, None)
+        within = self._stored.get(storage_key(tensor)) if mark is None else getattr(mark, "parameter", None)
+        return None if within is None else self.unused.pop(id(within), None)
 
     def behind(self, key: int, given: Iterable[torch.Tensor]) -> Made | Given | None:
         """Where a storage that the walk did not make comes from: a stand-in's, or that of an argument; None if new."""

@@ -29,16 +29,17 @@ class Memory:
     total: int = 0
     alive: dict[int, Any] = field(default_factory=dict)
 
-    def allocate(self, storage: torch.UntypedStorage) -> None:
-        """Count a storage until its last tensor goes."""
+    def allocate(self, storage: torch.UntypedStorage) -> int:
+        """Count a storage until its last tensor goes; its bytes."""
         key = storage._cdata  # noqa: SLF001  # as above
+        size: int = storage.nbytes()
         if key in self.alive:
-            return
-        size = storage.nbytes()
+            return size
         self.live += size
         self.total += size
         self.peak = max(self.peak, self.live)
         self.alive[key] = weakref.ref(storage, partial(self._free, key, size))
+        return size
 
     def _free(self, key: int, size: int, _reference: object) -> None:
         self.live -= size

@@ -57,7 +57,7 @@ class WalkMode(Following, TorchDispatchMode):  # type: ignore[no-untyped-call]  
         self._real = real
         self._most_bytes = (physical_memory() or inf) / 2 if real else inf
         self._count = 0
-        self._known: dict[torch._ops.OpOverload, Known] = {}
+        self._known: dict[int, Known] = {}
         self.foreign = Foreign(inventory, memory)
         self.values = Values(self.foreign)
 
@@ -75,7 +75,7 @@ class WalkMode(Following, TorchDispatchMode):  # type: ignore[no-untyped-call]  
             admitted = with_values(tensor, generator)
         else:
             admitted = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
-        setattr(admitted, MARK, Made(admitted, tuple(admitted.shape)))
+        setattr(admitted, MARK, Made(tuple(admitted.shape), bytes_of(admitted)))
         return admitted
 
     def set_field(self, tensor: torch.Tensor, field: TensorField | None) -> None:
@@ -93,9 +93,9 @@ class WalkMode(Following, TorchDispatchMode):  # type: ignore[no-untyped-call]  
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401  # what the operator returns
         """Stand in for one operator and report it."""
-        known = self._known.get(func)
+        known = self._known.get(id(func))  # overloads live for ever, and hash themselves in Python
         if known is None:
-            known = self._known[func] = Known(func)
+            known = self._known[id(func)] = Known(func)
         self._last = known
         self._count += 1
         if self._count > MOST_CALLS:
@@ -264,8 +264,7 @@ class WalkMode(Following, TorchDispatchMode):  # type: ignore[no-untyped-call]  
         outputs = call.outputs
         if known.plain and len(outputs) == 1 and outputs[0].is_meta:
             (out,) = outputs
-            self._memory.allocate(out.untyped_storage())
-            setattr(out, MARK, Made(out, tuple(out.shape)))
+            setattr(out, MARK, Made(tuple(out.shape), self._memory.allocate(out.untyped_storage())))
             return outputs
         written = []
         alive = self._memory.alive
@@ -283,7 +282,7 @@ class WalkMode(Following, TorchDispatchMode):  # type: ignore[no-untyped-call]  
                     continue
                 self._memory.allocate(storage)
             if type(getattr(out, MARK, None)) is not Made:  # an operator may hand on what it was given
-                setattr(out, MARK, Made(out, tuple(out.shape)))
+                setattr(out, MARK, Made(tuple(out.shape), bytes_of(out)))
             if new or not (known.view or (given and out is given[0])):
                 written.append(out)
         return tuple(written)

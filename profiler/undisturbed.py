@@ -25,10 +25,13 @@ _NONE: dict[str, Any] = {}
 Dictionaries = list[dict[str, Any]]
 
 
-def _callers() -> frozenset[CodeType]:
-    """The functions of torch's by which calling a module comes to calling its forward."""
+def _callers() -> frozenset[int]:
+    """The functions of torch's by which calling a module comes to calling its forward: the identities of their codes.
+
+    A code object's hash is computed anew each time, of all that it holds.
+    """
     code = nn.Module._call_impl.__code__  # noqa: SLF001  # pinned by a test
-    return frozenset((code, *(c for c in code.co_consts if isinstance(c, CodeType))))
+    return frozenset(map(id, (code, *(c for c in code.co_consts if isinstance(c, CodeType)))))
 
 
 CALLERS = _callers()
