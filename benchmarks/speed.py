@@ -1,6 +1,6 @@
 """Time taken by netgauge and by the other counters, in one run, interleaved.
 
-    python benchmarks/speed.py                              every network that can be built here, about 15 minutes
+    python benchmarks/speed.py                              every network that can be built here, about 25 minutes
     python benchmarks/speed.py --only resnet --rounds 3     those whose name matches
 
 In a round each tool has its turn: two calls, of which the second is timed. The order turns by one from round to round
