@@ -4,15 +4,17 @@ Behind convolutions and pools that pad with zeros every edge is a straight line 
 
     first(u) = max(step u + low, least)        last(u) = min(step u + high, most)        head <= u <= tail
 
-and positions outside head..tail see nothing: `Line`. Such lines stay lines through every window of neighbouring taps,
-so that seven integers are exact at every position. Everything else is a `Table`: it knows its law at once, positions
-when they are asked for. Concatenated channels are a `Stack` of sights, one for each kind of channel.
+and positions outside head..tail see nothing: `Line`. Such lines stay lines through every window of neighbouring taps:
+seven integers are exact everywhere. All else is a `Table`, which knows its law at once and positions when asked for
+them. Concatenated channels are a `Stack` of sights, one for each kind.
 """
 
 from collections.abc import Callable, Hashable
 from math import prod
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from profiler.receptive.index_map import IndexMap, all_read, joining, reads_all, repeating, within
 from profiler.receptive.lattice import MOST_PHASES, Lattice
@@ -64,8 +66,7 @@ class Sight:
     @property
     def sees(self) -> bool:
         """Whether any position sees anything."""
-        first, last = self.reach
-        return first <= last
+        return self.reach[0] <= self.reach[1]
 
     @property
     def gaps(self) -> bool:
@@ -75,9 +76,7 @@ class Sight:
     @property
     def holes(self) -> bytes:
         """Which positions see nothing; empty where all see something."""
-        if not self.gaps:
-            return b""
-        return (self.span.last < self.span.first).tobytes()
+        return (self.span.last < self.span.first).tobytes() if self.gaps else b""
 
     @property
     def covers(self) -> bool:
@@ -158,8 +157,8 @@ class Sight:
 
     def at(self, sizes: tuple[int, ...], index: tuple[int | slice, ...]) -> "Sight":
         """Some positions of those of an array of `sizes`."""
-        size = prod(n for n, i in zip(sizes, index, strict=True) if isinstance(i, slice))
-        return Table(size, self.extent, (self,), lambda span: span.at(sizes, index), None)
+        left = prod(n for n, i in zip(sizes, index, strict=True) if isinstance(i, slice))
+        return Table(left, self.extent, (self,), lambda span: span.at(sizes, index), None)
 
     def repeated(self, outer: int, n: int, inner: int) -> "Sight":
         """The positions of an array (outer, inner), repeated along a new axis in the middle."""
@@ -185,12 +184,12 @@ class Sight:
     def _followed(self, key: Hashable, change: Callable[[Span], Span]) -> "Sight":
         return self.remembered(key, lambda: Table(self.size, self.extent, (self,), change, None))
 
-    def looked(self, looks: Mask) -> "Sight":
-        """Positions that each see what some of these see: `looks` is (new positions, positions)."""
+    def looked(self, looks: npt.NDArray[Any]) -> "Sight":
+        """Positions that each see what some of these see: which, or how many of the first ones."""
 
         def make() -> Sight:
             table = Table(len(looks), self.extent, (self,), lambda span: span.looked(looks), None)
-            table.known_gaps = None if looks.any(axis=1).all() else True
+            table.known_gaps = None if looks.reshape(len(looks), -1).any(axis=1).all() else True
             return table
 
         return self.remembered(("looked", looks.shape, looks.tobytes()), make)

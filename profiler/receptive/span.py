@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -96,8 +97,15 @@ class Span:
         whole = self.reshape(sizes)
         return Span(np.asarray(whole.first[index]).reshape(-1), np.asarray(whole.last[index]).reshape(-1))
 
-    def looked(self, looks: Mask) -> "Span":
-        """Positions that each see what some of these see: `looks` is (new positions, positions)."""
+    def looked(self, looks: npt.NDArray[Any]) -> "Span":
+        """Positions that each see what some of these see.
+
+        Args:
+            looks: truth values (new positions, positions), or how many of the first positions each looks at.
+        """
+        if looks.ndim == 1:
+            before, last = self.running(), np.maximum(looks - 1, 0)
+            return Span(before.first[last], before.last[last]).hidden(looks == 0)
         low, high = np.where(looks, self.first, NOTHING), np.where(looks, self.last, -NOTHING)
         return Span(low.min(axis=1), high.max(axis=1))
 

@@ -1,5 +1,7 @@
 """Scaled dot-product attention: every query sees the keys and values it may look at; locally, its own position."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -52,30 +54,28 @@ def _own(query: TensorField | None, out: tuple[int, ...]) -> TensorField | None:
     return own if own.shape == out else expanded_to(own.reduced([len(out) - 1], keep=True), out)
 
 
-def _looks(call: Call, fields: Fields, mask: torch.Tensor | None) -> tuple[npt.NDArray[np.bool_] | None, bool]:
-    """Which keys each query looks at, (queries, keys), None for all; and whether a mask may hide more.
+def _looks(call: Call, fields: Fields, mask: torch.Tensor | None) -> tuple[npt.NDArray[Any] | None, bool]:
+    """Which keys each query looks at, None for all; and whether a mask may hide more.
 
-    A mask of numbers is added to the scores: it hides where it is known to be minus infinity, or as good as that.
+    Either how many of the first keys each query looks at, or truth values (queries, keys). A mask of numbers is added
+    to the scores: it hides where it is known to be minus infinity, or as good as that.
     """
     queries, keys = call["query"].shape[-2], call["key"].shape[-2]
-    looks: npt.NDArray[np.bool_] | None = np.tri(queries, keys, dtype=bool) if call.get("is_causal") else None
-    masked = False
-    if mask is not None:
-        values = known_values(mask, fields)
-        if values is None:
-            masked = mask.dtype is torch.bool and fields(mask) is None
-        else:
-            seen = values if values.dtype.kind == "b" else values > np.finfo(values.dtype).min / 2
-            seen = np.broadcast_to(seen, (*seen.shape[:-2], queries, keys)).reshape(-1, queries, keys)
-            masked = bool((seen != seen[:1]).any())
-            shown: npt.NDArray[np.bool_] = np.logical_or.reduce(seen, axis=0)
-            looks = shown if looks is None else looks & shown
-    if looks is not None and queries * keys > MOST_PAIRS:
+    first = np.minimum(np.arange(1, queries + 1), keys) if call.get("is_causal") and keys > 1 else None
+    values = None if mask is None else known_values(mask, fields)
+    if mask is None or values is None:
+        return first, mask is not None and mask.dtype is torch.bool and fields(mask) is None
+    if queries * keys > MOST_PAIRS:
         return None, True
-    return None if looks is None or looks.all() else looks, masked
+    seen = values if values.dtype.kind == "b" else values > np.finfo(values.dtype).min / 2
+    seen = np.broadcast_to(seen, (*seen.shape[:-2], queries, keys)).reshape(-1, queries, keys)
+    shown: npt.NDArray[np.bool_] = np.logical_or.reduce(seen, axis=0)
+    if first is not None:
+        shown &= np.tri(queries, keys, dtype=bool)
+    return None if shown.all() else shown, bool((seen != seen[:1]).any())
 
 
-def _side(side: TensorField, out: tuple[int, ...], looks: npt.NDArray[np.bool_] | None, *, masked: bool) -> TensorField:
+def _side(side: TensorField, out: tuple[int, ...], looks: npt.NDArray[Any] | None, *, masked: bool) -> TensorField:
     """Keys or values as a query sees them: their axis is now that of the queries."""
     rank = len(out)
     if looks is None:
