@@ -133,6 +133,8 @@ def analyze(
         rows.notes.append(f"lazy layers have the sizes that these inputs give them: {', '.join(lazy)}")
     memory = walk(model, inputs, kwargs, rows.add, restart=rows.restart, inventory=inventory)
     back = backward_pass(model, inputs, kwargs) if backward else None
+    if not rows.layers and not rows.free:
+        rows.notes.append("the model called no operator of torch; what it computes by other means is not counted")
     modules = module_tree(inventory, rows.layers)
     return Profile(
         totals=_totals(inventory, modules, rows.layers, memory),

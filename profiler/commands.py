@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,8 @@ SORTS = ("order", "name", "macs", "flops", "params", "bytes", "intensity")
 UNITS = ("auto", "raw", "k", "M", "G", "T", "P")
 ROWS = ("layer", "module", "operator")
 # What makes no sense where a file holds no network to run.
-RUNS = ("--input", "--inputs", "--dim", "--check", "--verify-rf", "--backward", "--by", "--depth", "--sort", "--filter",
-        "--top", "--columns", "--units")  # fmt: skip
+RUNS = ("--input", "--inputs", "--dim", "--check", "--verify-rf", "--backward", "--train", "--by", "--depth", "--sort",
+        "--filter", "--top", "--columns", "--units")  # fmt: skip
 
 
 def _dims(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> dict[str, int]:
@@ -102,9 +103,10 @@ def _dims(_context: click.Context, _option: click.Parameter, texts: tuple[str, .
 )
 @click.option("--verify-rf", is_flag=True, help="Check every receptive field by impulses; exit code 1 if one is wrong.")
 @click.option("--backward", is_flag=True, help="Count the backward pass of a training step, too.")
+@click.option("--train", is_flag=True, help="Analyze the module in training mode; the default is evaluation mode.")
 @click.option("--trust", is_flag=True, help="Let code in the file run. Only for files whose maker you trust.")
 @click.pass_context
-def profile(  # one parameter per option
+def profile(  # noqa: PLR0913  # one parameter per option
     context: click.Context,
     /,
     *,
@@ -118,6 +120,7 @@ def profile(  # one parameter per option
     check: str,
     verify_rf: bool,
     backward: bool,
+    train: bool,
     trust: bool,
     **looks: Any,  # noqa: ANN401  # the options that only change how the report looks
 ) -> None:
@@ -134,7 +137,7 @@ def profile(  # one parameter per option
         check_writable(output)
     options = _options(style, target, given, looks, to_file=bool(output))
     said = _Said()
-    with shown() as progress:
+    with shown() as progress, redirect_stdout(sys.stderr):  # what a model prints is no part of the report
         progress(f"opening {target}", None)
         from profiler.sources import open_model
         from profiler.targets import Request, profile_of
@@ -142,7 +145,7 @@ def profile(  # one parameter per option
         opened = open_model(target, weights=weights, trust=trust)
         said.notes += opened.notes
         progress("analyzing", None)
-        result, assumed = profile_of(opened, Request(sizes, arrays, dims, backward))
+        result, assumed = profile_of(opened, Request(sizes, arrays, dims, backward, train))
         said.notes += assumed
         if result is None:
             text = _tensors(opened, style, given, said)

@@ -1,5 +1,6 @@
 """Inputs to run a model on: parsed from what the user wrote, or found in the model itself."""
 
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -67,10 +68,17 @@ def find_inputs(model: nn.Module, target: str) -> tuple[torch.Tensor, str]:
     example = getattr(model, "example_input_array", None)
     if isinstance(example, torch.Tensor):
         return example, f"input {_written(example)} from the model's example_input_array"
+    failed = ""
     for candidate in _candidates(model):
-        if _runs(model, candidate):
+        error = _error_on(model, candidate)
+        if error is None:
             return candidate, f"input {_written(candidate)} assumed from the first layer; --input sets another"
-    raise ModelError(f"{target}: the size of its input is not known; pass it, such as --input 1x3x224x224")
+        failed = failed or f" ({_written(candidate)} was tried: {error})"
+    takes = ", ".join(inspect.signature(model.forward).parameters)
+    raise ModelError(
+        f"{target}: the sizes of its inputs are not known{failed}; "
+        f"pass one --input for each of forward({takes}), such as --input 1x3x224x224"
+    )
 
 
 def _written(tensor: torch.Tensor) -> str:
@@ -78,12 +86,12 @@ def _written(tensor: torch.Tensor) -> str:
     return "x".join(map(str, tensor.shape)) + kind
 
 
-def _runs(model: nn.Module, candidate: torch.Tensor) -> bool:
+def _error_on(model: nn.Module, candidate: torch.Tensor) -> NetgaugeError | None:
     try:
         walk(model, (candidate,), {}, lambda _: None)
-    except NetgaugeError:
-        return False
-    return True
+    except NetgaugeError as error:
+        return error
+    return None
 
 
 def _pictures(axes: int) -> Callable[[Any], Iterator[torch.Tensor]]:

@@ -34,17 +34,19 @@ class Kept:
 
     Args:
         modules: each once. Those of torch's own layers may be left out: they hold nothing more.
+        values: keep the values of tensors that they hold, too: they are about to be run for real.
     """
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
+    def __init__(self, modules: Iterable[nn.Module], *, values: bool = False) -> None:
         modules = list(modules)
+        self._values = values
         self._seen = set(map(id, modules))
         self._undo: list[Undo] = []
         for module in modules:
             held = module.__dict__
             if len(held) > len(_STANDARD):
                 for name in held.keys() - _STANDARD:
-                    if _NOTES.get(type(held[name]), _UNSEEN) is not None:
+                    if values or _NOTES.get(type(held[name]), _UNSEEN) is not None:
                         self._note(held[name], _DEEPEST)
         for value in _shared({type(module) for module in modules}):
             self._note(value, 0)
@@ -53,6 +55,8 @@ class Kept:
         note = _NOTES.get(type(value), _UNSEEN)
         if note is _UNSEEN:
             note = _NOTES[type(value)] = _how(type(value))
+        if self._values and isinstance(value, torch.Tensor) and not value.is_meta:
+            note = _note_tensor
         if note is None or id(value) in self._seen:
             return
         self._seen.add(id(value))
@@ -139,6 +143,17 @@ def _note_cache(value: Any) -> tuple[Undo, Iterable[Any]]:  # noqa: ANN401  # a 
     def undo() -> None:
         if value.cache_info().misses != before:
             value.cache_clear()
+
+    return undo, ()
+
+
+def _note_tensor(value: torch.Tensor) -> tuple[Undo, Iterable[Any]]:
+    before = value.detach().clone()
+
+    def undo() -> None:
+        with torch.no_grad():
+            if not torch.equal(value, before):
+                value.copy_(before)
 
     return undo, ()
 

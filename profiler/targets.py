@@ -8,7 +8,8 @@ from typing import Any
 from torch import nn
 
 from profiler.analyzer import analyze
-from profiler.errors import UsageError
+from profiler.aten.call import tensors_of
+from profiler.errors import ModelError, UsageError
 from profiler.inputs import find_inputs, parse_input, read_arrays
 from profiler.onnx_graph import analyze_onnx
 from profiler.profile import Profile
@@ -24,12 +25,14 @@ class Request:
         arrays: an .npz file with inputs by name.
         dims: values of the symbolic sizes of an ONNX graph.
         backward: whether the backward pass is counted.
+        train: whether a module is analyzed in training mode.
     """
 
     sizes: tuple[str, ...] = ()
     arrays: str | None = None
     dims: Mapping[str, int] = field(default_factory=dict)
     backward: bool = False
+    train: bool = False
 
 
 Found = tuple[Profile | None, list[str]]
@@ -58,12 +61,20 @@ def _of_module(opened: OpenedModel, request: Request) -> Found:
     if not args and not kwargs:
         found, note = find_inputs(module, opened.target)
         args, notes = [found], [note]
-    return analyze(module, *args, backward=request.backward, **kwargs), notes
+    module.train(request.train)
+    try:
+        return analyze(module, *args, backward=request.backward, **kwargs), notes
+    except ModelError as error:
+        if request.sizes and any(not t.is_floating_point() and not t.any() for t in tensors_of((args, kwargs))):
+            raise ModelError(f"{error}; integers given by size are zeros: pass real ones with --inputs") from error
+        raise
 
 
 def _of_onnx(opened: OpenedModel, request: Request) -> Found:
     if request.backward:
         raise UsageError("--backward differentiates a module; an ONNX graph holds no gradients")
+    if request.train:
+        raise UsageError("--train is about modules; an ONNX graph is what it was exported as")
     if opened.graph is None:
         return None, []
     args, kwargs = given_inputs(request)

@@ -152,7 +152,7 @@ def _walk(
             target(*given[0], **given[1])
     except (NetgaugeError, NeedsValues):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         shapes = ", ".join("x".join(map(str, t.shape)) for t in inputs) or "none"
         reason = str(error).strip().split("\n")[0]
         if not real and (isinstance(error, NotImplementedError) or any(sign in reason.lower() for sign in _NO_VALUES)):

@@ -57,7 +57,7 @@ def backward_pass(
 
 _EVALUATION = (
     "backward pass: in evaluation mode, without dropout and with the batch norms' fixed statistics; "
-    "call model.train() before to count a training step"
+    "call model.train() before, or pass --train, to count a training step"
 )
 
 

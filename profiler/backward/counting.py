@@ -21,6 +21,7 @@ from profiler.backward.stand_ins import Keep, StandIns, in_place_of_the_models, 
 from profiler.compiled import as_written
 from profiler.errors import ModelError, NetgaugeError
 from profiler.hints import hint
+from profiler.kept import Kept
 from profiler.memory import Memory, storage_key
 from profiler.profile import Backward, Layer
 from profiler.step import ModuleCall
@@ -187,6 +188,7 @@ class Pass:
     @contextmanager
     def _running(self) -> Iterator[None]:
         with ExitStack() as stack:
+            stack.callback(Kept(self._modules, values=True).put_back)
             stack.enter_context(undisturbed(self._modules))
             stack.enter_context(in_place_of_the_models(self._modules, self._stand_ins))
             self._mode.foreign.update(storage_key(t) for t in self._stand_ins)

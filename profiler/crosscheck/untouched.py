@@ -6,12 +6,13 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
+from profiler.kept import Kept
 from profiler.undisturbed import undisturbed
 
 
 @contextmanager
 def untouched(model: nn.Module, contents: Iterable[torch.Tensor] = ()) -> Iterator[None]:
-    """Put back what a run leaves behind: attributes, hooks, random state, switches of torch.
+    """Put back what a run leaves behind: attributes and tensors in them, hooks, random state, switches of torch.
 
     Args:
         model: the user's own.
@@ -21,6 +22,7 @@ def untouched(model: nn.Module, contents: Iterable[torch.Tensor] = ()) -> Iterat
     modules = list(model.modules())
     with ExitStack() as stack:
         stack.callback(_write_back, values)
+        stack.callback(Kept(modules, values=True).put_back)
         stack.enter_context(undisturbed(modules))
         stack.enter_context(torch.random.fork_rng())
         stack.enter_context(torch.no_grad())

@@ -213,6 +213,15 @@ def test_profile_takes_inputs_and_arrays(tmp_path):
     assert "4x16x32x32" in by_size.stdout
 
 
+def test_what_a_model_prints_is_no_part_of_the_report(tmp_path):
+    lines = ("from torch import nn", "class Talks(nn.Linear):", "    def forward(self, x):", "        print('hello')")
+    text = "\n".join((*lines, "        return super().forward(x)", "def talks():", "    return Talks(3, 4)", ""))
+    (tmp_path / "talks.py").write_text(text)
+    done = run("profile", tmp_path / "talks.py:talks", "--input", "2x3", "--format", "json", "--train")
+    assert json.loads(done.stdout)["totals"]["macs"] == 24
+    assert "hello" in done.stderr
+
+
 def test_a_state_dict_is_listed(tmp_path):
     torch.save(nn.Linear(3, 4).state_dict(), tmp_path / "w.pt")
     done = run("profile", tmp_path / "w.pt")

@@ -105,6 +105,27 @@ def test_what_a_model_keeps_is_as_before(fails, backward):
     assert not grid(3).is_meta
 
 
+def test_tensors_in_containers_keep_their_values():
+    class Adds(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 3)
+            self.seen = [torch.zeros(3)]
+            self.by_name = {"mean": torch.zeros(3)}
+            self.plain = torch.zeros(3)
+
+        def forward(self, x):
+            for tensor in (self.seen[0], self.by_name["mean"], self.plain):
+                tensor.add_(1)
+            return self.layer(x)
+
+    model = Adds()
+    profile = analyze(model, torch.ones(2, 3), backward=True)
+    profile.crosscheck("fvcore")
+    profile.crosscheck("torch")
+    assert [t.tolist() for t in (model.seen[0], model.by_name["mean"], model.plain)] == [[0.0] * 3] * 3
+
+
 def test_a_cache_that_was_not_filled_keeps_its_results():
     grid.cache_clear()
     grid(2)

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from profiler.errors import UsageError
+from profiler.analyzer import analyze
+from profiler.errors import ModelError, UsageError
 from profiler.sources.opened import OpenedModel
 from profiler.targets import Request, given_inputs, profile_of
 
@@ -69,6 +70,55 @@ def test_an_input_is_found_where_none_is_given():
     profile, notes = found()
     assert profile.inputs == ((1, 16),)
     assert "assumed" in notes[0]
+
+
+def opened(module):
+    return OpenedModel("m", "module", module=module)
+
+
+def test_where_no_input_is_found_the_error_of_the_first_try_is_told():
+    class Broken(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.head = nn.Linear(4, 5), nn.Linear(99, 2)
+
+        def forward(self, x):
+            return self.head(self.layer(x))
+
+    with pytest.raises(ModelError, match=r"1x4 was tried: .* head \(Linear\).*one --input for each of forward\(x\)"):
+        profile_of(opened(Broken()), Request())
+
+
+def test_integers_given_by_size_are_said_to_be_zeros():
+    class Lengths(nn.Module):
+        def forward(self, lengths):
+            return torch.ones(3)[: int(lengths.max())].reshape(1)
+
+    with pytest.raises(ModelError, match="are zeros: pass real ones with --inputs"):
+        profile_of(opened(Lengths()), Request(sizes=("3:int64",)))
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_the_mode_is_the_one_asked_for(train):
+    profile, _ = profile_of(opened(nn.BatchNorm2d(4)), Request(sizes=("2x4x3x3",), train=train))
+    assert (profile.totals.flops == 2 * 2 * 4 * 9) is not train
+
+
+def test_work_outside_torch_is_said_not_to_be_counted():
+    class Other(nn.Module):
+        def forward(self, x):
+            return float(sum(x.shape))
+
+    assert "no operator of torch" in analyze(Other(), (2, 3)).notes[0]
+
+
+def test_a_model_that_exits_is_an_error():
+    class Exits(nn.Module):
+        def forward(self, x):
+            raise SystemExit(3)
+
+    with pytest.raises(ModelError, match="SystemExit"):
+        analyze(Exits(), (2, 3))
 
 
 def test_tensors_without_an_architecture_have_no_profile():
