@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from profiler.aten.call import tensors_of
+from profiler.axes import Settled, ambiguous, input_axes, settle, traced_inputs
 from profiler.compiled import as_written
 from profiler.errors import ModelError, NetgaugeError
 from profiler.hints import hint, where_raised
@@ -28,16 +29,8 @@ from profiler.undisturbed import undisturbed, watched
 
 # How torch says, in Python, that a tensor has no values.
 _NO_VALUES = ("meta", "unallocated storage", "no data")
-MOST_TRACED = 4
 _LAYOUTS = (torch.strided, torch.sparse_coo)
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-
-
-def input_axes(shape: Sequence[int], dtype: torch.dtype) -> tuple[int, ...]:
-    """Axes of an input along which receptive fields are followed: all after batch and channel, or a token sequence."""
-    if len(shape) > 2:
-        return tuple(range(2, len(shape)))
-    return (1,) if len(shape) == 2 and not dtype.is_floating_point else ()
 
 
 def stand_in(value: Any) -> Any:  # noqa: ANN401  # any input
@@ -100,8 +93,9 @@ def walk(
     """
     model = as_written(model)
     inventory = inventory or take_inventory(model)
+    sequence = _sequence_axis(model, inventory, args, kwargs)
     try:
-        return _walk(model, inventory, args, kwargs, visit, checked=checked, real=False)
+        return _walk(model, inventory, args, kwargs, visit, checked=checked, real=False, sequence=sequence)
     except NeedsValues as needed:
         missing = _without_storage(model)
         if restart is None or missing:
@@ -111,7 +105,7 @@ def walk(
             ) from needed
         restart(f"run on real tensors, because {needed.where} reads values that it computed ({needed.reason})")
     try:
-        return _walk(model, inventory, args, kwargs, visit, checked=False, real=True)
+        return _walk(model, inventory, args, kwargs, visit, checked=False, real=True, sequence=sequence)
     except NeedsValues as needed:
         raise ModelError(f"{needed.where}: {needed.reason}") from needed
 
@@ -129,6 +123,7 @@ def _walk(
     *,
     checked: bool,
     real: bool,
+    sequence: int | None,
 ) -> Memory:
     memory = Memory()
     mode = WalkMode(inventory, visit, memory, checked=checked, real=real)
@@ -141,9 +136,9 @@ def _walk(
     inputs = tensors_of(given)
     for tensor in inputs:
         memory.allocate(tensor.untyped_storage())
-    traced = _traced(inputs)
+    traced = traced_inputs(inputs)
     if traced:
-        fields = TensorField.of_inputs([(t.shape, input_axes(t.shape, t.dtype)) for t in traced])
+        fields = TensorField.of_inputs([(t.shape, input_axes(t.shape, t.dtype, sequence)) for t in traced])
         for tensor, field in zip(traced, fields, strict=True):
             mode.set_field(tensor, field)
     target = as_written(model.module) if isinstance(model, _WRAPPERS) else model
@@ -165,13 +160,19 @@ def _walk(
     return memory
 
 
-def _traced(inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """The inputs that receptive fields refer to: pictures, sounds and the like, else the first sequence of tokens.
-
-    Beside floating-point inputs, integers are lengths and masks.
-    """
-    spatial = [t for t in inputs if input_axes(t.shape, t.dtype)]
-    return [t for t in spatial if t.is_floating_point()][:MOST_TRACED] or spatial[:1]
+def _sequence_axis(
+    model: nn.Module, inventory: Inventory, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> int | None:
+    """The axis of the tokens where inputs are (batch, tokens, features): a walk to the first operator that tells."""
+    if not ambiguous(tensors_of([[stand_in(a) for a in args], {k: stand_in(v) for k, v in kwargs.items()}])):
+        return None
+    try:
+        _walk(model, inventory, args, kwargs, settle, checked=False, real=False, sequence=None)
+    except Settled as settled:
+        return settled.sequence
+    except (NetgaugeError, NeedsValues):
+        pass  # the walk itself comes to the same end, and says so
+    return None
 
 
 @contextmanager
