@@ -16,7 +16,10 @@ from profiler.backward.mode import NeedsValuesError
 from profiler.backward.stand_ins import Keep
 from profiler.compiled import as_written
 from profiler.errors import ModelError
+from profiler.inventory import take_inventory
+from profiler.lazy import initialized, lazy_layers
 from profiler.profile import Backward
+from profiler.walk import stand_in
 
 
 def backward_pass(
@@ -43,6 +46,9 @@ def backward_pass(
         ModelError: the model fails, or nothing that it returns depends on a parameter that requires a gradient.
     """
     model = as_written(model)
+    if lazy_layers(take_inventory(model)):
+        named = {name: stand_in(value) for name, value in (kwargs or {}).items()}
+        model = initialized(model, [stand_in(a) for a in args], named)
     notes = _of_the_mode(model)
     for keep in (Keep.INTEGERS, Keep.CONSTANTS):
         try:
@@ -52,7 +58,7 @@ def backward_pass(
     if any(p.is_meta for p in model.parameters()):
         raise ModelError(f"{reason}; that takes real tensors, but the model's parameters have no storage") from reason
     found = Pass(model, Keep.ALL).run(args, kwargs or {}, inputs=inputs)
-    return replace(found, notes=(*notes, f"backward pass: run on real tensors, because of {reason}"))
+    return replace(found, notes=(*notes, f"backward pass: run on real tensors ({reason})"))
 
 
 _EVALUATION = (

@@ -157,12 +157,13 @@ class Pass:
             self._memory.allocate(tensor.untyped_storage())
         self._attribution.turn()
         self._mode.backward = True
-        with self._gradients_put_back(outputs, leaves):
-            torch.autograd.backward(outputs, ones)
+        with self._gradients_put_back(outputs, leaves) as beyond:
+            # What the user has computed before and not yet differentiated stays differentiable.
+            torch.autograd.backward(outputs, ones, retain_graph=beyond)
 
     @contextmanager
-    def _gradients_put_back(self, outputs: list[torch.Tensor], leaves: list[torch.Tensor]) -> Iterator[None]:
-        """Restore the gradients of tensors that the model reaches otherwise than through its modules."""
+    def _gradients_put_back(self, outputs: list[torch.Tensor], leaves: list[torch.Tensor]) -> Iterator[bool]:
+        """Restore the gradients of tensors that the model reaches not through its modules; whether there are any."""
         ours = {id(t) for t in (*self._stand_ins, *leaves)}
         others = [t for t in _leaves_of(outputs) if id(t) not in ours]
         if others and self._keep is not Keep.ALL:
@@ -171,7 +172,7 @@ class Pass:
         for tensor in others:
             tensor.grad = None
         try:
-            yield
+            yield bool(others)
         finally:
             for tensor, gradient in zip(others, before, strict=True):
                 tensor.grad = gradient

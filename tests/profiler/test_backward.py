@@ -695,4 +695,26 @@ def test_a_step_that_takes_values_says_so():
             return y if y.abs().max() > 0 else 2 * y
 
     note = analyze(Clipped(4, 4), (2, 4), backward=True).backward.notes[-1]
-    assert note.startswith("backward pass: run on real tensors, because of aten.")
+    assert note.startswith("backward pass: run on real tensors (aten.")
+
+
+def test_lazy_layers_get_their_sizes():
+    assert backward_pass(nn.Sequential(nn.LazyLinear(4), nn.ReLU()), [(2, 3)]).macs == 2 * 3 * 4
+
+
+def test_what_the_user_has_not_differentiated_yet_stays_differentiable():
+    class Remembers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.seen = nn.Linear(3, 3), []
+
+        def forward(self, x):
+            self.seen.append(self.layer(x).exp())
+            return torch.stack(self.seen).sum(0)
+
+    model = Remembers()
+    loss = model(torch.ones(2, 3)).sum()
+    found = backward_pass(model, [torch.ones(2, 3)])
+    assert "requires a gradient" in found.notes[-1]
+    loss.backward()
+    assert model.layer.weight.grad is not None
