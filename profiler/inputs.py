@@ -88,7 +88,7 @@ def _written(tensor: torch.Tensor) -> str:
 
 def _error_on(model: nn.Module, candidate: torch.Tensor) -> NetgaugeError | None:
     try:
-        walk(model, (candidate,), {}, lambda _: None)
+        walk(model, (candidate,), {}, lambda _: None, fields=False)
     except NetgaugeError as error:
         return error
     return None

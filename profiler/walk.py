@@ -9,6 +9,7 @@ reader is told.
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -69,6 +70,7 @@ def walk(
     restart: Callable[[str], None] | None = None,
     checked: bool = False,
     inventory: Inventory | None = None,
+    fields: bool = True,
 ) -> Memory:
     """Run `model(*args, **kwargs)` without storage and show each operator call to `visit`.
 
@@ -82,6 +84,8 @@ def walk(
         restart: called with the reason when the walk begins anew on real tensors, because the model reads computed
             values: what `visit` was shown so far is void. Without it such a model is an error.
         inventory: of the model, where it has been taken already.
+        fields: follow receptive fields. Which axes of inputs of three they are followed along takes a look at the
+            first layers: these are called once more before.
         checked: compare the size, type and layout that a formula gives with torch's own, at every call.
 
     Returns:
@@ -93,9 +97,9 @@ def walk(
     """
     model = as_written(model)
     inventory = inventory or take_inventory(model)
-    sequence = _sequence_axis(model, inventory, args, kwargs)
+    axes = partial(input_axes, sequence=_sequence_axis(model, inventory, args, kwargs)) if fields else None
     try:
-        return _walk(model, inventory, args, kwargs, visit, checked=checked, real=False, sequence=sequence)
+        return _walk(model, inventory, args, kwargs, visit, checked=checked, real=False, axes=axes)
     except NeedsValues as needed:
         missing = _without_storage(model)
         if restart is None or missing:
@@ -105,7 +109,7 @@ def walk(
             ) from needed
         restart(f"run on real tensors, because {needed.where} reads values that it computed ({needed.reason})")
     try:
-        return _walk(model, inventory, args, kwargs, visit, checked=False, real=True, sequence=sequence)
+        return _walk(model, inventory, args, kwargs, visit, checked=False, real=True, axes=axes)
     except NeedsValues as needed:
         raise ModelError(f"{needed.where}: {needed.reason}") from needed
 
@@ -123,7 +127,7 @@ def _walk(
     *,
     checked: bool,
     real: bool,
-    sequence: int | None,
+    axes: Callable[[Sequence[int], torch.dtype], tuple[int, ...]] | None,
 ) -> Memory:
     memory = Memory()
     mode = WalkMode(inventory, visit, memory, checked=checked, real=real)
@@ -136,10 +140,11 @@ def _walk(
     inputs = tensors_of(given)
     for tensor in inputs:
         memory.allocate(tensor.untyped_storage())
-    traced = traced_inputs(inputs)
-    if traced:
-        fields = TensorField.of_inputs([(t.shape, input_axes(t.shape, t.dtype, sequence)) for t in traced])
-        for tensor, field in zip(traced, fields, strict=True):
+    traced = traced_inputs(inputs) if axes else []
+    if axes and traced:
+        for tensor, field in zip(
+            traced, TensorField.of_inputs([(t.shape, axes(t.shape, t.dtype)) for t in traced]), strict=True
+        ):
             mode.set_field(tensor, field)
     target = as_written(model.module) if isinstance(model, _WRAPPERS) else model
     try:
@@ -167,7 +172,7 @@ def _sequence_axis(
     if not ambiguous(tensors_of([[stand_in(a) for a in args], {k: stand_in(v) for k, v in kwargs.items()}])):
         return None
     try:
-        _walk(model, inventory, args, kwargs, settle, checked=False, real=False, sequence=None)
+        _walk(model, inventory, args, kwargs, settle, checked=False, real=False, axes=input_axes)
     except Settled as settled:
         return settled.sequence
     except (NetgaugeError, NeedsValues):

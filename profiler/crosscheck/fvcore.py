@@ -125,7 +125,7 @@ def forecast(subject: Subject) -> tuple[Prediction, bool, str]:
             running.restart()
             collected.restart()
 
-        walk(flat, flat.tensors, {}, collected.add, restart=restart)
+        walk(flat, flat.tensors, {}, collected.add, restart=restart, fields=False)
     return collected.settle(), collected.flow.writes_inputs, CAUGHT if running.open else ""
 
 

@@ -95,7 +95,7 @@ def predict(subject: Subject) -> _Forecast:
     flat = Flat(subject)
     with untouched(subject.model), Running(subject.model) as running:
         forecast = _Forecast(running)
-        walk(flat, flat.tensors, {}, forecast.add, restart=forecast.restart)
+        walk(flat, flat.tensors, {}, forecast.add, restart=forecast.restart, fields=False)
     return forecast
 
 
