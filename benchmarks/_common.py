@@ -129,6 +129,7 @@ def write_results(folder: Path, name: str, record: Mapping[str, Any], text: str,
     versions = ", ".join(f"{p} {v}" for p, v in described["packages"].items())
     where = f"{described['processor']}, {described['cores']} cores, {described['threads']} threads used"
     built = "built with optimization" if described["python_optimized"] else "built without optimization"
-    head = f"# {name}\n\n{date}. {where}, load {described['load']}. Python {described['python']} ({built}), {versions}.\n\n"
+    python = f"Python {described['python']} ({built})"
+    head = f"# {name}\n\n{date}. {where}, load {described['load']}. {python}, {versions}.\n\n"
     write_whole(folder / f"{name}.md", head + text.rstrip() + "\n")
     return write_whole(folder / f"{name}.json", json.dumps(whole, indent=1) + "\n")
