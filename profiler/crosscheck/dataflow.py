@@ -4,6 +4,7 @@ Kept small: a storage is a number, an operator call the numbers that it reads an
 """
 
 from collections.abc import Iterable
+from weakref import ref
 
 import torch
 
@@ -26,26 +27,29 @@ class DataFlow:
 
     def __init__(self, graph_inputs: Iterable[torch.Tensor]) -> None:
         self.writes_inputs = False
-        self._numbers: dict[int, int] = {storage_key(t): GRAPH_INPUT for t in graph_inputs}
+        # With the storage itself, to tell one that has gone from another that came to lie at its place.
+        self._numbers: dict[int, tuple[int, ref[torch.UntypedStorage]]] = {}
+        self.begin(graph_inputs)
         self._next = 0
         self._reads: list[tuple[int, ...]] = []
         self._writes: list[tuple[int, ...]] = []
 
     def begin(self, inputs: Iterable[torch.Tensor]) -> None:
         """Take these for inputs of the graph as well."""
-        self._numbers.update((storage_key(t), GRAPH_INPUT) for t in inputs)
+        for tensor in inputs:
+            self._name(tensor, GRAPH_INPUT)
 
     def add(self, step: Step) -> int:
         """Note a call; gives its number."""
         call = step.call
         reads = {self._number(t) for t in call.tensors}
         known = {storage_key(t) for t in call.tensors}
-        new = {storage_key(t) for t in step.written} - known
-        writes = [self._new(key) for key in new]
+        new = {key: t for t in step.written if (key := storage_key(t)) not in known}
+        writes = [self._new(t) for t in new.values()]
         for out in call.outputs:
             key = storage_key(out)
             if key not in new and key not in known and call.tensors:  # a view that the walk has put elsewhere
-                self._numbers[key] = self._number(call.first)
+                self._name(out, self._number(call.first))
         for name in schema_of(call.func).written:
             writes += [self._number(t) for t in tensors_of(call[name])]
         self.writes_inputs |= GRAPH_INPUT in writes
@@ -54,14 +58,17 @@ class DataFlow:
         return len(self._reads) - 1
 
     def _number(self, tensor: torch.Tensor) -> int:
-        key = storage_key(tensor)
-        return self._numbers[key] if key in self._numbers else self._new(key)
+        found = self._numbers.get(storage_key(tensor))
+        return self._new(tensor) if found is None or found[1]() is None else found[0]
 
-    def _new(self, key: int) -> int:
-        """A storage that is seen for the first time, even where an earlier one lay at the same place."""
-        self._numbers[key] = self._next
+    def _new(self, tensor: torch.Tensor) -> int:
+        """Number a storage that is seen for the first time, even where an earlier one lay at the same place."""
         self._next += 1
-        return self._numbers[key]
+        return self._name(tensor, self._next - 1)
+
+    def _name(self, tensor: torch.Tensor, number: int) -> int:
+        self._numbers[storage_key(tensor)] = number, ref(tensor.untyped_storage())
+        return number
 
     def live(self, outputs: Iterable[torch.Tensor]) -> bytearray:
         """For every call, whether an output depends on it or an input of the graph is written by it."""
