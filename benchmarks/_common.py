@@ -56,7 +56,7 @@ def machine(*packages: str) -> dict[str, Any]:
         if number is not None
     }
     load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
-    # An interpreter built without optimization, as version managers build it, takes some 15 % longer.
+    # An interpreter built without optimization, as version managers build it, takes longer.
     built = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
     return {
         **described,
