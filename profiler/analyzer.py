@@ -47,7 +47,8 @@ class _Rows:
         self.layers.clear()
         self.uncounted.clear()
         self.free.clear()
-        self.notes.append(reason)
+        if reason:
+            self.notes.append(reason)
 
     def add(self, step: Step) -> None:
         if step.operator is None:

@@ -48,32 +48,35 @@ def take_inventory(model: nn.Module) -> Inventory:
     paths: list[str] = []
     parents: list[int] = []
     own: list[list[nn.Parameter]] = []
-    unique: dict[int, nn.Parameter] = {}
     seen: set[int] = set()
-
     compiled = False
 
     def descend(module: nn.Module, path: str, parent: int) -> None:
-        seen.add(id(module))
+        below = module._modules  # noqa: SLF001  # what named_modules() reads
+        if below and WRAPPED in below:
+            nonlocal compiled
+            compiled = True
+            inner = as_written(module)
+            if inner is not module:
+                if id(inner) not in seen:
+                    descend(inner, path, parent)
+                return
         here = len(modules)
+        seen.add(id(module))
         modules.append(module)
         paths.append(path)
         parents.append(parent)
-        found = module._parameters.values()  # noqa: SLF001  # what parameters() reads
-        mine = [p for p in found if p is not None and type(p) is not _WITHOUT_SIZE]
+        found = module._parameters  # noqa: SLF001  # what parameters() reads
+        mine = [p for p in found.values() if p is not None and type(p) is not _WITHOUT_SIZE] if found else []
         own.append(mine)
-        for parameter in mine:
-            unique[id(parameter)] = parameter
-        for name, child in module._modules.items():  # noqa: SLF001  # what named_modules() reads
-            if child is None:
-                continue
-            if WRAPPED in child._modules:  # noqa: SLF001  # as above
-                nonlocal compiled
-                child, compiled = as_written(child), True  # noqa: PLW2901  # what it stands for
-            if id(child) not in seen:
-                descend(child, f"{path}.{name}" if path else name, here)
+        if below:
+            start = f"{path}." if path else ""
+            for name, child in below.items():
+                if child is not None and id(child) not in seen:
+                    descend(child, start + name, here)
 
     descend(as_written(model), "", -1)
+    unique = {id(parameter): parameter for mine in own for parameter in mine}
     stored: dict[int, nn.Parameter] = {}
     for parameter in unique.values():
         stored.setdefault(storage_key(parameter), parameter)

@@ -1,4 +1,4 @@
-"""What the walk knows of an operator, looked up once per walk: schema, formula, rule, and how it is stood in for."""
+"""What the walk knows of an operator, looked up once: schema, formula, rule, and how it is stood in for."""
 
 import torch
 
@@ -80,3 +80,7 @@ class Known:
         first = next(iter(schema.signature), None)
         self.overwrites = self.in_place and schema.written == (first,) and schema.packet not in _RESHAPES
         self.converts = schema.packet == "aten.to"
+
+
+# By the identity of the overload: overloads hash themselves in Python, and an entry keeps its own alive.
+KNOWN: dict[int, Known] = {}

@@ -22,7 +22,7 @@ from profiler.following import Following
 from profiler.foreign import MARK, Foreign, Given, Made, bytes_of
 from profiler.instead import by_formula, check_fit, compare, integral
 from profiler.inventory import Inventory
-from profiler.known import Known
+from profiler.known import KNOWN, Known
 from profiler.memory import Memory, storage_key
 from profiler.receptive.field import TensorField
 from profiler.step import Step, Visitor
@@ -57,7 +57,6 @@ class WalkMode(Following, TorchDispatchMode):  # type: ignore[no-untyped-call]  
         self._real = real
         self._most_bytes = (physical_memory() or inf) / 2 if real else inf
         self._count = 0
-        self._known: dict[int, Known] = {}
         self.foreign = Foreign(inventory, memory)
         self.values = Values(self.foreign)
 
@@ -93,9 +92,9 @@ class WalkMode(Following, TorchDispatchMode):  # type: ignore[no-untyped-call]  
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401  # what the operator returns
         """Stand in for one operator and report it."""
-        known = self._known.get(id(func))  # overloads live for ever, and hash themselves in Python
+        known = KNOWN.get(id(func))
         if known is None:
-            known = self._known[id(func)] = Known(func)
+            known = KNOWN[id(func)] = Known(func)
         self._last = known
         self._count += 1
         if self._count > MOST_CALLS:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from itertools import chain
-from operator import eq, is_, itemgetter
+from operator import is_, itemgetter
 from types import CodeType
 from typing import Any
 
@@ -118,8 +118,8 @@ def _restore(now: Dictionaries, before: Dictionaries) -> None:
 def _unchanged(now: Dictionaries, before: Dictionaries) -> bool:
     every = chain.from_iterable
     return (
-        all(map(eq, map(len, now), map(len, before)))
-        and all(map(is_, every(now), every(before)))
+        list(map(len, now)) == list(map(len, before))
+        and list(every(now)) == list(every(before))
         and all(map(is_, every(map(dict.values, now)), every(map(dict.values, before))))
     )
 

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from profiler.aten.call import tensors_of
-from profiler.axes import Settled, ambiguous, input_axes, settle, traced_inputs
+from profiler.axes import Settled, Settling, ambiguous, input_axes, likely_sequence, traced_inputs
 from profiler.compiled import as_written
 from profiler.errors import ModelError, NetgaugeError
 from profiler.hints import hint, where_raised
@@ -31,6 +31,8 @@ from profiler.undisturbed import undisturbed, watched
 # How torch says, in Python, that a tensor has no values.
 _NO_VALUES = ("meta", "unallocated storage", "no data")
 _LAYOUTS = (torch.strided, torch.sparse_coo)
+# Axes of an input along which fields are followed, by its size and type.
+Axes = Callable[[Sequence[int], torch.dtype], tuple[int, ...]]
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
@@ -81,11 +83,12 @@ def walk(
         args: tensors of any device, shapes, or nests of them; other values are passed on as they are.
         kwargs: the same by name.
         visit: called once per operator call, in order.
-        restart: called with the reason when the walk begins anew on real tensors, because the model reads computed
-            values: what `visit` was shown so far is void. Without it such a model is an error.
+        restart: called when the walk begins anew: what `visit` was shown so far is void. With the reason where it does
+            so on real tensors, because the model reads computed values; without `restart` such a model is an error.
         inventory: of the model, where it has been taken already.
-        fields: follow receptive fields. Which axes of inputs of three they are followed along takes a look at the
-            first layers: these are called once more before.
+        fields: follow receptive fields. Which axis of inputs of three they are followed along shows only where the
+            model takes one for features: a walk along the wrong one begins anew. Without `restart`, which that takes,
+            the first layers are called once before.
         checked: compare the size, type and layout that a formula gives with torch's own, at every call.
 
     Returns:
@@ -97,9 +100,14 @@ def walk(
     """
     model = as_written(model)
     inventory = inventory or take_inventory(model)
-    axes = partial(input_axes, sequence=_sequence_axis(model, inventory, args, kwargs)) if fields else None
+    run = partial(_walk, model, inventory, args, kwargs, checked=checked)
+    axes: Axes | None = input_axes if fields else None
+    if fields and ambiguous(tensors_of([[stand_in(a) for a in args], {k: stand_in(v) for k, v in kwargs.items()}])):
+        memory, axes = _settling(run, visit, restart, likely_sequence(inventory.modules) if restart else None)
+        if memory is not None:
+            return memory
     try:
-        return _walk(model, inventory, args, kwargs, visit, checked=checked, real=False, axes=axes)
+        return run(visit, real=False, axes=axes)
     except NeedsValues as needed:
         missing = _without_storage(model)
         if restart is None or missing:
@@ -109,9 +117,33 @@ def walk(
             ) from needed
         restart(f"run on real tensors, because {needed.where} reads values that it computed ({needed.reason})")
     try:
-        return _walk(model, inventory, args, kwargs, visit, checked=False, real=True, axes=axes)
+        return run(visit, real=True, axes=axes)
     except NeedsValues as needed:
         raise ModelError(f"{needed.where}: {needed.reason}") from needed
+
+
+def _settling(
+    run: Callable[..., Memory], visit: Visitor, restart: Callable[[str], None] | None, likely: int | None
+) -> tuple[Memory | None, Axes]:
+    """A walk along the likely axis of inputs of three, which is the walk where the axis proves right, and that axis.
+
+    Where the visitor cannot be asked to forget, the walk goes no further than to the first operator that tells.
+    """
+    settling = Settling(likely, visit if restart else None)
+    axes: Axes = partial(input_axes, sequence=likely)
+    try:
+        memory = run(settling, real=False, axes=axes)
+        settling.end()
+    except Settled as settled:
+        axes = partial(input_axes, sequence=settled.sequence)
+    except (NetgaugeError, NeedsValues):  # the walk itself comes to the same end, and says so
+        axes = axes if settling.settled else input_axes
+    else:
+        if restart:
+            return memory, axes
+    if restart:
+        restart("")
+    return None, axes
 
 
 def _without_storage(model: nn.Module) -> str:
@@ -127,7 +159,7 @@ def _walk(
     *,
     checked: bool,
     real: bool,
-    axes: Callable[[Sequence[int], torch.dtype], tuple[int, ...]] | None,
+    axes: Axes | None,
 ) -> Memory:
     memory = Memory()
     mode = WalkMode(inventory, visit, memory, checked=checked, real=real)
@@ -163,21 +195,6 @@ def _walk(
             f"{type(error).__name__}: {reason}{hint(target, reason)}"
         ) from error
     return memory
-
-
-def _sequence_axis(
-    model: nn.Module, inventory: Inventory, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> int | None:
-    """The axis of the tokens where inputs are (batch, tokens, features): a walk to the first operator that tells."""
-    if not ambiguous(tensors_of([[stand_in(a) for a in args], {k: stand_in(v) for k, v in kwargs.items()}])):
-        return None
-    try:
-        _walk(model, inventory, args, kwargs, settle, checked=False, real=False, axes=input_axes)
-    except Settled as settled:
-        return settled.sequence
-    except (NetgaugeError, NeedsValues):
-        pass  # the walk itself comes to the same end, and says so
-    return None
 
 
 @contextmanager

@@ -115,6 +115,7 @@ def test_a_wrong_size_formula_is_an_error_of_ours(monkeypatch):
     relu = find("aten.relu")
     broken = type(relu)(relu.op, relu.formula, relu.cost, lambda call: (1, 2, 3), relu.make)
     monkeypatch.setitem(OPERATORS, "aten.relu", broken)
+    monkeypatch.setattr("profiler.mode.KNOWN", {})
     with pytest.raises(FormulaError, match=r"aten\.relu"):
         walk(nn.ReLU(), [(2, 2)], {}, lambda _: None, checked=True)
 
@@ -168,6 +169,7 @@ def test_a_failing_receptive_field_rule_costs_the_field_not_the_counts(monkeypat
         raise IndexError("pop from empty list")
 
     monkeypatch.setattr("profiler.known.rule_for", lambda _packet: broken)
+    monkeypatch.setattr("profiler.mode.KNOWN", {})
     (row,) = analyze(nn.Conv2d(3, 8, 3), (1, 3, 8, 8)).layers
     assert row.macs == 8 * 3 * 9 * 36
     assert row.receptive_field.status == "unknown"
