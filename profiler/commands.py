@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from profiler.errors import NetgaugeError, UsageError
+from profiler.errors import RefusedError, UsageError
+from profiler.gates import Said, checked, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -105,6 +105,7 @@ def _dims(_context: click.Context, _option: click.Parameter, texts: tuple[str, .
 @click.option("--backward", is_flag=True, help="Count the backward pass of a training step, too.")
 @click.option("--train", is_flag=True, help="Analyze the module in training mode; the default is evaluation mode.")
 @click.option("--trust", is_flag=True, help="Let code in the file run. Only for files whose maker you trust.")
+@click.option("--limit", "limits", multiple=True, metavar="NAME=N", help="Raise what a file may ask for; repeat.")
 @click.pass_context
 def profile(  # noqa: PLR0913  # one parameter per option
     context: click.Context,
@@ -122,70 +123,85 @@ def profile(  # noqa: PLR0913  # one parameter per option
     backward: bool,
     train: bool,
     trust: bool,
+    limits: tuple[str, ...],
     **looks: Any,  # noqa: ANN401  # the options that only change how the report looks
 ) -> None:
     """Sizes, receptive fields, MACs, FLOPs and parameters of TARGET, layer by layer.
 
     TARGET is a model file (.pt, .pth, .safetensors, .onnx), FILE.py:factory or package.module:factory.
     """
-    from profiler.files import check_writable, write_whole
+    from profiler.files import check_writable
     from profiler.progress import shown
-    from profiler.report import terminal
 
     given = _given(context)
     if output:
         check_writable(output)
     options = _options(style, target, given, looks, to_file=bool(output))
-    said = _Said()
-    with shown() as progress, redirect_stdout(sys.stderr):  # what a model prints is no part of the report
-        progress(f"opening {target}", None)
-        from profiler.sources import open_model
-        from profiler.targets import Request, profile_of
+    said = Said()
+    asked = _Asked(target, weights, sizes, arrays, dims, limits, check, verify_rf, backward, train, trust)
+    try:
+        with shown() as progress, redirect_stdout(sys.stderr):  # what a model prints is no part of the report
+            text = _report(asked, style, options, given, said, progress)
+    except RefusedError as refused:
+        if refused.known is not None and refused.known.tensors:
+            _told(_listed(refused.known, style), output, said)
+        raise
+    _told(text, output, said)
+    if said.alarms:
+        context.exit(1)
 
-        opened = open_model(target, weights=weights, trust=trust)
-        said.notes += opened.notes
-        progress("analyzing", None)
-        result, assumed = profile_of(opened, Request(sizes, arrays, dims, backward, train))
-        said.notes += assumed
-        if result is None:
-            text = _tensors(opened, style, given, said)
-        else:
-            said.notes += result.notes
-            peers = _checked(result, check, style, given, said, progress)
-            if verify_rf:
-                progress("running impulses", None)
-                _verify(result, said)
-            text = _views()[style](result, replace(options, peers=peers))
+
+def _told(text: str, output: str | None, said: Said) -> None:
+    """The report to its file or the terminal, and what goes beside it."""
+    from profiler.files import write_whole
+    from profiler.report import terminal
+
     text = text.rstrip("\n") + "\n"
     if output:
         said.notes.append(f"wrote {write_whole(output, text)}")
     else:
         click.echo(terminal.fitting(text, sys.stdout), nl=False)
     said.echo()
-    if said.alarms:
-        context.exit(1)
 
 
-@dataclass(slots=True)
-class _Said:
-    """What goes to standard error beside the report.
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is to be profiled, as it was written; see the options."""
 
-    Attributes:
-        notes: what a reader should know.
-        alarms: gates that failed.
-    """
+    target: str
+    weights: str | None
+    sizes: tuple[str, ...]
+    arrays: str | None
+    dims: dict[str, int]
+    limits: tuple[str, ...]
+    check: str
+    verify_rf: bool
+    backward: bool
+    train: bool
+    trust: bool
 
-    notes: list[str] = field(default_factory=list)
-    alarms: list[str] = field(default_factory=list)
 
-    def echo(self) -> None:
-        from profiler.report import terminal
+def _report(asked: _Asked, style: str, options: Options, given: set[str], said: Said, progress: Progress) -> str:
+    """The report on the target; what goes beside it is added to `said`."""
+    progress(f"opening {asked.target}", None)
+    from profiler.sources import Limits, open_model
+    from profiler.targets import Request, profile_of
 
-        red: dict[str, Any] = {"fg": "red", "bold": True} if terminal.color(sys.stderr) else {}
-        for note in self.notes:
-            click.echo(terminal.fitting(f"note: {note}", sys.stderr), err=True)
-        for alarm in self.alarms:
-            click.secho(terminal.fitting(alarm, sys.stderr), err=True, **red)
+    limits = Limits().raised(asked.limits)
+    opened = open_model(asked.target, weights=asked.weights, trust=asked.trust, limits=limits)
+    said.notes += opened.notes
+    progress("analyzing", None)
+    request = Request(asked.sizes, asked.arrays, asked.dims, asked.backward, asked.train)
+    result, assumed = profile_of(opened, request)
+    said.notes += assumed
+    if result is None:
+        return _tensors(opened, style, given, said)
+    said.notes += result.notes
+    peers = checked(result, asked.check, style, given, said, progress)
+    if asked.verify_rf:
+        progress("running impulses", None)
+        verify(result, said)
+    return _views()[style](result, replace(options, peers=peers))
 
 
 def _given(context: click.Context) -> set[str]:
@@ -226,64 +242,21 @@ def _options(style: str, target: str, given: set[str], looks: dict[str, Any], *,
     )
 
 
-def _tensors(opened: OpenedModel, style: str, given: set[str], said: _Said) -> str:
-    """What a file without a network is listed as."""
+def _listed(opened: OpenedModel, style: str) -> str:
+    """The stored tensors."""
     from profiler.report.weights import weights_table
 
+    return weights_table(opened, style)
+
+
+def _tensors(opened: OpenedModel, style: str, given: set[str], said: Said) -> str:
+    """What a file without a network is listed as."""
     useless = [name for name in RUNS if name in given]
     if useless:
         raise UsageError(f"{' and '.join(useless)}: {opened.target} {_NO_NETWORK}. {_NEXT}")
     said.notes.append(f"{opened.target} {_NO_NETWORK}: no operations are counted. {_NEXT}")
-    return weights_table(opened, style)
+    return _listed(opened, style)
 
 
 _NO_NETWORK = "holds tensors without an architecture"
 _NEXT = "Name the architecture as FILE.py:factory and pass this file as --weights."
-
-
-def _checked(
-    result: Profile, check: str, style: str, given: set[str], said: _Said, progress: Progress
-) -> tuple[str, ...]:
-    """The peers to be shown, each of which has run; where one was named, what stays unexplained is an alarm."""
-    from profiler.crosscheck import PEERS as KNOWN
-
-    asked = {"none": (), "all": tuple(KNOWN)}.get(check, (check,))
-    named = "--check" in given
-    if style == "csv" and not named:  # it has no room for them
-        return ()
-    if result.subject is None and asked:
-        if named:
-            raise UsageError(f"--check {check}: other counters run modules of torch, which this target does not hold")
-        said.notes.append(f"{', '.join(asked)}: skipped: runs modules of torch, which this target does not hold")
-        return ()
-    for peer in asked:
-        progress(f"running {peer}", None)
-        found = result.crosscheck(peer)
-        if named and found.unexplained:
-            said.alarms.append(f"{peer}: {found.unexplained:,} of its {found.theirs:,} stay unexplained")
-        elif style == "csv":
-            said.notes.append(f"{peer}: {found.status}" + (f": {found.reason}" if found.reason else ""))
-    return asked
-
-
-def _verify(result: Profile, said: _Said) -> None:
-    """How many receptive fields the impulses confirm; one that they contradict fails."""
-    from profiler.crosscheck.receptive import verify_receptive_fields
-
-    if result.subject is None:
-        raise UsageError("--verify-rf runs a module of torch, which this target does not hold")
-    try:
-        checks = verify_receptive_fields(result.subject)
-    except NetgaugeError as error:
-        said.notes.append(f"receptive fields are not verified: {error}")
-        return
-    count = Counter(c.status for c in checks)
-    wrong = [c for c in checks if c.contradicted]
-    unprobed = f", {count['not probed']} not probed" if count["not probed"] else ""
-    said.notes.append(
-        f"receptive fields: {count['exact']} exact, {count['bounded']} bounded{unprobed}; "
-        f"impulses contradict {len(wrong)}"
-    )
-    said.alarms += [
-        f"receptive field of {c.name or '.'} ({c.op}) is contradicted by impulses: {c.detail}" for c in wrong
-    ]

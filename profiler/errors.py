@@ -3,6 +3,11 @@
 Messages are one or two lines for the person at the keyboard: what was wrong, in which file or layer, what to do next.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from profiler.sources.opened import OpenedModel
+
 
 class NetgaugeError(Exception):
     """Base of every error netgauge raises on purpose."""
@@ -17,9 +22,18 @@ class UsageError(NetgaugeError):
 
 
 class RefusedError(NetgaugeError):
-    """A file would have to run code to be read, and the user has not said `--trust`."""
+    """A file would have to run code to be read, and the user has not said `--trust`; or it asks for too much.
+
+    Args:
+        message: the reason.
+        known: what can be said of the file without running it.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, known: "OpenedModel | None" = None) -> None:
+        super().__init__(message)
+        self.known = known
 
 
 class ModelError(NetgaugeError):

@@ -36,6 +36,7 @@ class Request:
 
 
 Found = tuple[Profile | None, list[str]]
+_NO_DIMS = "names are those of an ONNX graph or an exported program; other modules take their sizes from --input"
 
 
 def profile_of(opened: OpenedModel, request: Request) -> Found:
@@ -53,14 +54,20 @@ def _of_module(opened: OpenedModel, request: Request) -> Found:
     module = opened.module
     if module is None:
         return None, []
-    if request.dims:
-        raise UsageError("--dim names a symbolic size of an ONNX graph; a module takes its sizes from --input")
+    for name in request.dims:
+        if name not in opened.dims:
+            there = f"it has {', '.join(opened.dims)}" if opened.dims else _NO_DIMS
+            raise UsageError(f"--dim {name}: this model has no size of that name; {there}")
     args, kwargs = given_inputs(request)
     _check_names(module, kwargs)
     notes = []
     if not args and not kwargs:
-        found, note = find_inputs(module, opened.target)
-        args, notes = [found], [note]
+        if opened.inputs is not None:
+            example = opened.inputs(request.dims)
+            args, kwargs, notes = list(example.args), dict(example.kwargs), [example.note]
+        else:
+            found, note = find_inputs(module, opened.target)
+            args, notes = [found], [note]
     module.train(request.train)
     try:
         return analyze(module, *args, backward=request.backward, **kwargs), notes

@@ -10,9 +10,10 @@ from typing import Any
 
 from torch import nn
 
-from profiler.errors import ModelError, UsageError
+from profiler.errors import ModelError, RefusedError, UsageError
 from profiler.sources import _loaders
 from profiler.sources.detect import kind_of
+from profiler.sources.limits import DEFAULT, Limits, check_file
 from profiler.sources.onnx_file import open_onnx
 from profiler.sources.opened import OpenedModel
 from profiler.sources.pyfile import load_attribute
@@ -20,7 +21,27 @@ from profiler.sources.safetensors_file import open_safetensors, read_tensors
 from profiler.sources.torch_zip import open_torch_zip
 
 Opener = Callable[..., OpenedModel]
-OPENERS: dict[str, Opener] = {"torch zip": open_torch_zip, "safetensors": open_safetensors, "onnx": open_onnx}
+
+
+def _refuses(why: str) -> Opener:
+    def opener(path: Path, *, trust: bool = False, limits: Limits = DEFAULT) -> OpenedModel:  # noqa: ARG001  # an opener
+        raise RefusedError(f"{path}: {why}")
+
+    return opener
+
+
+# By kind: what `kind_of` finds -> what opens it.
+OPENERS: dict[str, Opener] = {
+    "torch zip": open_torch_zip,
+    "legacy torch": _refuses("was written by torch 1.5 or older; load it where you trust it and save it again"),
+    "torchscript": _refuses("is TorchScript, which runs code as it loads; export the model to ONNX instead"),
+    "program": _refuses("is a torch.export program, which unpickles as it loads; export to ONNX instead"),
+    "safetensors": open_safetensors,
+    "index": _refuses("is no index of safetensors shards"),
+    "onnx": open_onnx,
+}
+# By prefix: what opens a name such as `timm:resnet18`.
+NAMED: dict[str, Callable[..., OpenedModel]] = {}
 
 
 def open_model(
@@ -29,8 +50,9 @@ def open_model(
     weights: str | Path | None = None,
     kwargs: Mapping[str, Any] | None = None,
     trust: bool = False,
+    limits: Limits = DEFAULT,
 ) -> OpenedModel:
-    """Open a model by file or by factory.
+    """Open a model by file, by factory or by name.
 
     Args:
         target: a file (torch.save, safetensors, ONNX; told apart by content), `FILE.py:factory` or
@@ -38,6 +60,7 @@ def open_model(
         weights: a state_dict for a factory's network: a safetensors or torch.save file.
         kwargs: keyword arguments for the factory.
         trust: let code in the file run.
+        limits: how much the file may ask for.
 
     Raises:
         ModelError: missing, damaged, or the weights do not fit.
@@ -45,12 +68,17 @@ def open_model(
         UsageError: `weights` or `kwargs` for a target that is no factory.
     """
     target = str(target)
+    prefix, named, name = target.partition(":")
+    if named and prefix in NAMED:
+        return NAMED[prefix](name, weights=weights, kwargs=dict(kwargs or {}), trust=trust, limits=limits)
     if is_factory(target):
         return _from_factory(target, weights, dict(kwargs or {}))
     if weights is not None or kwargs:
         raise UsageError(f"{target}: weights and arguments go with a factory, such as FILE.py:factory")
     path = Path(target).expanduser()
-    return OPENERS[kind_of(path)](path, trust=trust)
+    kind = kind_of(path)
+    check_file(path, limits)
+    return OPENERS[kind](path, trust=trust, limits=limits)
 
 
 def is_factory(target: str) -> bool:
@@ -103,4 +131,4 @@ def _load_weights(module: nn.Module, path: Path, target: str) -> None:
         raise ModelError(f"{path}: does not fit {target}: it {' and '.join(parts)}")
 
 
-__all__ = ["OPENERS", "OpenedModel", "is_factory", "open_model"]
+__all__ = ["NAMED", "OPENERS", "Limits", "OpenedModel", "is_factory", "open_model"]

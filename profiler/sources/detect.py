@@ -1,56 +1,89 @@
 """Which kind of file this is, by its content: names lie."""
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from profiler.errors import ModelError, RefusedError
 
-_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+# Torch's magic number, pickled.
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 # The first byte of an ONNX file: the tag of one of ModelProto's leading fields.
 _ONNX_TAGS = {0x08, 0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42}
+_KNOWN = "torch.save, TorchScript, torch.export, safetensors, ONNX"
 
 
 def kind_of(path: Path) -> str:
-    """The kind of a model file: "torch zip", "safetensors" or "onnx".
+    """The kind of a model file, a key of `profiler.sources.OPENERS`.
 
     Raises:
         ModelError: missing, a folder, empty, or of no kind that is known.
-        RefusedError: a kind that cannot be read without running it.
+        RefusedError: of two kinds at once, or of one that cannot be read without running it.
     """
     if not path.exists():
         raise ModelError(f"{path}: no such file")
     if path.is_dir():
         raise ModelError(f"{path}: is a folder; name the model file in it")
+    if not path.is_file():
+        raise ModelError(f"{path}: is no regular file")
     with path.open("rb") as file:
-        head = file.read(16)
+        head = file.read(512)
     if not head:
         raise ModelError(f"{path}: is empty")
-    if head.startswith(b"PK"):
-        return _zip_kind(path)
-    if head == _LEGACY[:16] or head.startswith(_LEGACY[:14]):
-        raise ModelError(
-            f"{path}: was written by torch 1.5 or older; load it where you trust it and save its state_dict again"
-        )
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size:
-        return "safetensors"
-    if head[0] in _ONNX_TAGS:
-        return "onnx"
-    if head[0] == 0x80:
-        raise RefusedError(f"{path}: is a bare pickle; reading it would run code. Save a state_dict with torch.save")
-    raise ModelError(f"{path}: is no model file of a kind that is known (torch.save, safetensors, ONNX)")
+    found = _by_head(head, path.stat().st_size)
+    zipped = _zip_kind(path)
+    if zipped and found and found != "zip":
+        raise RefusedError(f"{path}: is a {found} file and a zip archive at once; no honest tool writes such a file")
+    if zipped:
+        return zipped
+    if found == "zip":
+        raise ModelError(f"{path}: is truncated or damaged; copy or download it again")
+    if not found:
+        raise ModelError(f"{path}: is no model file of a kind that is known ({_KNOWN})")
+    if found in _REFUSED:
+        raise RefusedError(f"{path}: {_REFUSED[found]}")
+    return found
+
+
+_REFUSED = {
+    "pickle": "is a bare pickle; reading it would run code. Save a state_dict with torch.save",
+    "tar": "is a tar archive, which is not unpacked; unpack it yourself and name the model file in it",
+}
+
+
+# By what the first bytes announce, the surest first: (kind, whether these are the first bytes of one of `size`).
+_HEADS: tuple[tuple[str, Callable[[bytes, int], bool]], ...] = (
+    ("zip", lambda head, _: head.startswith(b"PK\x03\x04")),
+    ("legacy torch", lambda head, _: head.startswith(_LEGACY)),
+    ("tar", lambda head, _: head[257:262] == b"ustar"),
+    ("safetensors", lambda head, size: head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= size),
+    ("pickle", lambda head, _: head[0] == 0x80),
+    ("index", lambda head, _: head.lstrip()[:1] == b"{"),
+    ("onnx", lambda head, _: head[0] in _ONNX_TAGS),
+)
+
+
+def _by_head(head: bytes, size: int) -> str:
+    """The kind that the first bytes announce, "" where they announce none."""
+    return next((kind for kind, announced in _HEADS if announced(head, size)), "")
 
 
 def _zip_kind(path: Path) -> str:
+    """The kind of model in a zip archive, "" where the file is none."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile as error:
-        raise ModelError(f"{path}: is truncated or damaged ({error}); copy or download it again") from error
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
+        return ""
     leaves = {name.partition("/")[2] for name in names}
-    if "constants.pkl" in leaves:
-        raise RefusedError(f"{path}: is TorchScript, which runs code as it loads; export the model to ONNX instead")
-    if "archive_format" in leaves or any(leaf.startswith("models/") for leaf in leaves):
-        raise RefusedError(f"{path}: is a torch.export program, which unpickles as it loads; export to ONNX instead")
+    program = "archive_format" in leaves or any(leaf.startswith("models/") for leaf in leaves)
+    script = "constants.pkl" in leaves
+    if program and script:
+        raise RefusedError(f"{path}: is TorchScript and a torch.export program at once; no honest tool writes this")
+    if program:
+        return "program"
+    if script:
+        return "torchscript"
     if "data.pkl" in leaves:
         return "torch zip"
     raise ModelError(f"{path}: is a zip archive without a model in it; unpack it and name the model file")

@@ -8,10 +8,11 @@ import onnx
 from profiler.errors import ModelError
 from profiler.sources import _loaders
 from profiler.sources.checkpoint import TensorEntry
+from profiler.sources.limits import DEFAULT, Limits
 from profiler.sources.opened import OpenedModel
 
 
-def open_onnx(path: Path, *, trust: bool = False) -> OpenedModel:  # noqa: ARG001  # nothing to trust here
+def open_onnx(path: Path, *, trust: bool = False, limits: Limits = DEFAULT) -> OpenedModel:  # noqa: ARG001  # nothing to trust here
     """Parse an ONNX graph.
 
     Raises:

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from profiler.errors import ModelError, RefusedError
-
-MOST_OPCODES = 20_000_000
+from profiler.sources.limits import DEFAULT, Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,12 +176,13 @@ OPCODES: dict[str, Opcode] = {
 }
 
 
-def read_symbolically(data: bytes, source: str) -> tuple[Any, tuple[Global, ...]]:
+def read_symbolically(data: bytes, source: str, limits: Limits = DEFAULT) -> tuple[Any, tuple[Global, ...]]:
     """What a pickle would build, and every name it asks for.
 
     Args:
         data: the pickle.
         source: the file, for messages.
+        limits: how many opcodes there may be.
 
     Raises:
         RefusedError: it uses an opcode, or a way to build things, that torch.save never does.
@@ -194,8 +194,8 @@ def read_symbolically(data: bytes, source: str) -> tuple[Any, tuple[Global, ...]
             handler = OPCODES.get(opcode.name)
             if handler is None:
                 raise RefusedError(f"{source}: the pickle uses the opcode {opcode.name}, which torch.save never writes")
-            if count > MOST_OPCODES:
-                raise RefusedError(f"{source}: the pickle has more than {MOST_OPCODES:,} opcodes; refused")
+            if count > limits.opcodes:
+                limits.check("opcodes", count, f"{source}, its pickle")
             handler(machine, argument)
         return machine.stack.pop(), tuple(machine.names)
     except (IndexError, KeyError, ValueError, TypeError, UnicodeDecodeError) as error:

@@ -1,7 +1,9 @@
 """What opening a target gives."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import onnx
 from torch import nn
@@ -21,6 +23,9 @@ class OpenedModel:
         graph: the ONNX graph without its external data, for "onnx".
         path: the file, where the target is one.
         notes: what was assumed or left out, in sentences.
+        inputs: from sizes by name, which may be none, to what the module is called with, where the file or a
+            configuration says so.
+        dims: names of sizes that are free, with those taken where none is given: `--dim NAME=N` sets others.
     """
 
     target: str
@@ -30,3 +35,20 @@ class OpenedModel:
     graph: onnx.ModelProto | None = None
     path: Path | None = None
     notes: tuple[str, ...] = field(default=())
+    inputs: "Callable[[Mapping[str, int]], ExampleInputs] | None" = None
+    dims: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleInputs:
+    """What a module is called with.
+
+    Attributes:
+        args: by position; tensors, most without storage.
+        kwargs: by name.
+        note: where they come from, in a sentence.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""

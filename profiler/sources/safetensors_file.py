@@ -8,6 +8,7 @@ import torch
 
 from profiler.errors import ModelError
 from profiler.sources.checkpoint import TensorEntry
+from profiler.sources.limits import DEFAULT, Limits
 from profiler.sources.opened import OpenedModel
 
 _BYTES = {
@@ -16,7 +17,7 @@ _BYTES = {
 }  # fmt: skip
 
 
-def open_safetensors(path: Path, *, trust: bool = False) -> OpenedModel:  # noqa: ARG001  # nothing to trust here
+def open_safetensors(path: Path, *, trust: bool = False, limits: Limits = DEFAULT) -> OpenedModel:  # noqa: ARG001  # nothing to trust here
     """List the tensors of a safetensors file.
 
     Raises:

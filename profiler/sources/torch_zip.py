@@ -15,37 +15,35 @@ from profiler.sources.checkpoint import (
     tensors_in,
     unknown_names,
 )
+from profiler.sources.limits import DEFAULT, Limits
 from profiler.sources.opcodes import Global, Instance, read_symbolically
 from profiler.sources.opened import OpenedModel
 
-MOST_MEMBERS = 100_000
-MOST_PICKLE_BYTES = 256 << 20
 
-
-def open_torch_zip(path: Path, *, trust: bool = False) -> OpenedModel:
+def open_torch_zip(path: Path, *, trust: bool = False, limits: Limits = DEFAULT) -> OpenedModel:
     """Open a file written by torch.save.
 
     Raises:
         RefusedError: it would have to run code, or breaks one of the rules in `checkpoint`.
         ModelError: it is damaged.
     """
-    tree, names = _checked(path)
+    tree, names = _checked(path, limits)
     unknown = unknown_names(names)
     if unknown and not trust:
         raise RefusedError(_refusal(path, unknown))
     if unknown or (isinstance(tree, Instance) and trust):
-        return _opened(path, _loaders.load_trusted(path))
+        return _opened(path, limits, _loaders.load_trusted(path))
     check_module(tree, str(path))
     if isinstance(tree, Instance):
         classes = [stock_classes()[n] for n in names if n in stock_classes()]
-        return _opened(path, _loaders.load_stock_module(path, classes))
+        return _opened(path, limits, _loaders.load_stock_module(path, classes))
     return OpenedModel(str(path), "weights", tensors=tensors_in(tree, str(path)), path=path)
 
 
-def _opened(path: Path, value: Any) -> OpenedModel:  # noqa: ANN401  # whatever was stored
+def _opened(path: Path, limits: Limits, value: Any) -> OpenedModel:  # noqa: ANN401  # whatever was stored
     if isinstance(value, torch.nn.Module):
         return OpenedModel(str(path), "module", module=value.eval(), path=path)
-    tree, _ = _checked(path)
+    tree, _ = _checked(path, limits)
     return OpenedModel(str(path), "weights", tensors=tensors_in(tree, str(path)), path=path)
 
 
@@ -57,16 +55,15 @@ def _refusal(path: Path, unknown: tuple[Global, ...]) -> str:
     )
 
 
-def _checked(path: Path) -> tuple[Any, tuple[Global, ...]]:
+def _checked(path: Path, limits: Limits) -> tuple[Any, tuple[Global, ...]]:
     """The symbolic tree of the file's pickle, its zip checked against it."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-            _check_members(path, members)
+            _check_members(path, members, limits)
             pickle = next(m for m in members if m.filename.endswith("/data.pkl"))
-            if pickle.file_size > MOST_PICKLE_BYTES:
-                raise RefusedError(f"{path}: its pickle alone has {pickle.file_size:,} bytes; refused")
-            tree, names = read_symbolically(archive.read(pickle), str(path))
+            limits.check("header_bytes", pickle.file_size, f"{path}, its pickle")
+            tree, names = read_symbolically(archive.read(pickle), str(path), limits)
     except zipfile.BadZipFile as error:
         raise ModelError(f"{path}: is truncated or damaged ({error}); copy or download it again") from error
     root = pickle.filename.removesuffix("data.pkl")
@@ -79,9 +76,10 @@ def _checked(path: Path) -> tuple[Any, tuple[Global, ...]]:
     return tree, names
 
 
-def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
+def _check_members(path: Path, members: list[zipfile.ZipInfo], limits: Limits) -> None:
     names = [m.filename for m in members]
-    if len(names) > MOST_MEMBERS or len(set(names)) < len(names):
-        raise RefusedError(f"{path}: the archive lists {len(names):,} members, some of them twice or too many; refused")
+    limits.check("members", len(names), str(path))
+    if len(set(names)) < len(names):
+        raise RefusedError(f"{path}: the archive lists a member twice, which no honest tool does; refused")
     if any(m.compress_type != zipfile.ZIP_STORED for m in members):
         raise RefusedError(f"{path}: the archive is compressed, which torch.save never does; refused")
