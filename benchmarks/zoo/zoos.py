@@ -14,12 +14,12 @@ from torch import nn
 BENCHMARKS = Path(__file__).resolve().parents[1]
 if str(BENCHMARKS) not in sys.path:
     sys.path.insert(0, str(BENCHMARKS))
-from _common import RESULTS, write_results  # noqa: E402  # found by the line above
+from _common import RESULTS, table, write_results  # noqa: E402  # found by the line above
 
 PACKAGES = ("torchvision", "timm", "transformers")
 
 
-__all__ = ["PACKAGES", "RESULTS", "load", "torchvision_builder", "write_results"]
+__all__ = ["PACKAGES", "RESULTS", "load", "table", "torchvision_builder", "write_results"]
 
 
 def load(package: str) -> Any:  # noqa: ANN401  # a module
