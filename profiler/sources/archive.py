@@ -139,9 +139,9 @@ def _starts(path: Path, members: list[zipfile.ZipInfo], directory: int) -> dict[
 
 
 def _start(path: Path, file: BinaryIO, member: zipfile.ZipInfo) -> int:
-    file.seek(member.header_offset)
+    file.seek(max(member.header_offset, 0))
     head = file.read(_LOCAL.size)
-    if len(head) < _LOCAL.size:
+    if member.header_offset < 0 or len(head) < _LOCAL.size:
         raise ModelError(f"{path}: is truncated or damaged; copy or download it again")
     sign, _, flags, method, _, _, crc, packed, size, name_length, extra_length = _LOCAL.unpack(head)
     name = file.read(name_length)

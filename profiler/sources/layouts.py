@@ -126,10 +126,10 @@ def _quantized(storage: Any, offset: Any, shape: Any, stride: Any, *_rest: Any) 
 
 def _sparse(layout: Any, parts: Any) -> Layout:  # noqa: ANN401  # from a file
     tensors = [found for part in parts if (found := _layout(part)) is not None]
-    shape = next(sizes(part) for part in parts if isinstance(part, Result) and part.function == SIZE)
+    shapes = [sizes(part) for part in parts if isinstance(part, Result) and part.function == SIZE]
     kind = layout.args[0] if isinstance(layout, Result) and layout.function == LAYOUT else "torch.sparse"
     held = sum(prod(t.shape) * t.dtype.itemsize for t in tensors)
-    return Layout(tensors[-1].dtype, shape, special=f"is {str(kind).removeprefix('torch.')}", bytes=held)
+    return Layout(tensors[-1].dtype, shapes[0], special=f"is {str(kind).removeprefix('torch.')}", bytes=held)
 
 
 def _meta(dtype: Any, shape: Any, *_rest: Any) -> Layout:  # noqa: ANN401  # from a file

@@ -15,7 +15,7 @@ from profiler.sources.layouts import Storage
 from profiler.sources.limits import DEFAULT, Limits
 from profiler.sources.opcodes import read_next
 from profiler.sources.opened import OpenedModel
-from profiler.sources.saved import opened
+from profiler.sources.saved import open_saved
 from profiler.sources.stored import Region, Stored
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -29,7 +29,7 @@ def open_legacy(path: Path, *, trust: bool = False, limits: Limits = DEFAULT) ->
         RefusedError: it would have to run code, or breaks one of the rules in `checkpoint`.
         ModelError: it is damaged.
     """
-    return opened(read_legacy(path, limits), trust=trust)
+    return open_saved(path, read_legacy, limits, trust=trust)
 
 
 def read_legacy(path: Path, limits: Limits = DEFAULT) -> Stored:

@@ -52,6 +52,10 @@ class Persistent:
     key: Any
 
 
+class ForeignPickleError(RefusedError):
+    """A pickle that does what torch.save never does; what it holds is not known."""
+
+
 _SET = Global("builtins", "set")
 _FROZENSET = Global("builtins", "frozenset")
 _HASHABLE = str | bytes | int | float | bool | None | Global | Instance | Result | Persistent
@@ -112,7 +116,7 @@ class _Machine:
     def _callable(self, value: object) -> Global:
         if not isinstance(value, Global):
             asked = ", ".join(map(str, self.names))
-            raise RefusedError(
+            raise ForeignPickleError(
                 f"{self.source}: the pickle calls something that it computed itself from {asked}; refused"
             )
         return value
@@ -121,19 +125,19 @@ class _Machine:
         state = self.stack.pop()
         target = self.stack[-1]
         if not isinstance(target, Instance | Result):
-            raise RefusedError(f"{self.source}: the pickle sets the state of a {type(target).__name__}; refused")
+            raise ForeignPickleError(f"{self.source}: the pickle sets the state of a {type(target).__name__}; refused")
         target.state = state
 
     def setitems(self, pairs: list[Any]) -> None:
         target = self.stack[-1]
         items = target.items if isinstance(target, Result | Instance) else target
         if not isinstance(items, dict):
-            raise RefusedError(f"{self.source}: the pickle sets items of a {type(target).__name__}; refused")
+            raise ForeignPickleError(f"{self.source}: the pickle sets items of a {type(target).__name__}; refused")
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             # Hashing tuples inside tuples can be made to take for ever.
             flat = key if isinstance(key, tuple) else (key,)
             if not all(isinstance(part, _HASHABLE) for part in flat):
-                raise RefusedError(f"{self.source}: the pickle has a key that is a {type(key).__name__}; refused")
+                raise ForeignPickleError(f"{self.source}: the pickle has a key that is a {type(key).__name__}; refused")
             items[key] = value
 
     def appends(self, values: list[Any]) -> None:
@@ -143,13 +147,13 @@ class _Machine:
         elif isinstance(target, Result | Instance):
             target.items.update({len(target.items) + n: value for n, value in enumerate(values)})
         else:
-            raise RefusedError(f"{self.source}: the pickle appends to a {type(target).__name__}; refused")
+            raise ForeignPickleError(f"{self.source}: the pickle appends to a {type(target).__name__}; refused")
 
     def added(self) -> None:
         """ADDITEMS: into a set that EMPTY_SET has made."""
         values, target = self.marked(), self.stack[-1]
         if not isinstance(target, Result) or target.function != _SET:
-            raise RefusedError(f"{self.source}: the pickle adds to a {type(target).__name__}; refused")
+            raise ForeignPickleError(f"{self.source}: the pickle adds to a {type(target).__name__}; refused")
         target.args[0].extend(values)
 
     def tuple_of(self, count: int) -> None:
@@ -246,7 +250,8 @@ def read_symbolically(data: bytes, source: str, limits: Limits = DEFAULT) -> tup
         limits: how many bytes and opcodes there may be.
 
     Raises:
-        RefusedError: it uses an opcode, or a way to build things, that torch.save never does.
+        ForeignPickleError: it uses an opcode, or a way to build things, that torch.save never does.
+        RefusedError: it asks for too much.
         ModelError: it is truncated, malformed, or followed by something else.
     """
     file = io.BytesIO(data)
@@ -260,6 +265,7 @@ def read_next(file: BinaryIO, source: str, limits: Limits = DEFAULT) -> tuple[An
     """The same for the pickle that begins where `file` stands; leaves it standing behind that.
 
     Raises:
+        ForeignPickleError: as above.
         RefusedError: as above.
         ModelError: it is truncated or malformed.
     """
@@ -269,7 +275,9 @@ def read_next(file: BinaryIO, source: str, limits: Limits = DEFAULT) -> tuple[An
         for count, (opcode, argument, _) in enumerate(pickletools.genops(bounded), 1):
             handler = OPCODES.get(opcode.name)
             if handler is None:
-                raise RefusedError(f"{source}: the pickle uses the opcode {opcode.name}, which torch.save never writes")
+                raise ForeignPickleError(
+                    f"{source}: the pickle uses the opcode {opcode.name}, which torch.save never writes"
+                )
             if count > limits.opcodes:
                 limits.check("opcodes", count, f"{source}, its pickle")
             handler(machine, argument)

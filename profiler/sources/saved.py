@@ -1,44 +1,62 @@
 """What becomes of a file that torch.save wrote, as a zip archive or as a row of pickles: the same rules for both."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 from torch import nn
 
-from profiler.errors import NetgaugeError, RefusedError
+from profiler.errors import ModelError, NetgaugeError, RefusedError
 from profiler.sources import _loaders
 from profiler.sources.build import build_module
 from profiler.sources.checkpoint import check_module, stock_classes, unknown_names
-from profiler.sources.opcodes import Global, Instance
+from profiler.sources.limits import Limits
+from profiler.sources.opcodes import ForeignPickleError, Global, Instance
 from profiler.sources.opened import OpenedModel
 from profiler.sources.stored import Stored
 from profiler.sources.subtrees import notes_on
 
 
-def opened(stored: Stored, *, trust: bool) -> OpenedModel:
+def open_saved(path: Path, read: Callable[[Path, Limits], Stored], limits: Limits, *, trust: bool) -> OpenedModel:
     """A module of stock classes, or the tensors of a checkpoint.
+
+    Args:
+        path: the file.
+        read: what says what is stored in it.
+        limits: how much it may ask for.
+        trust: let code in it run.
 
     Raises:
         RefusedError: it would have to run code, or breaks one of the rules in `checkpoint`.
         ModelError: it is damaged.
     """
+    try:
+        stored = read(path, limits)
+    except ForeignPickleError:
+        if not trust:
+            raise
+        return _trusted(path, None)
     unknown = unknown_names(stored.names)
     whole = isinstance(stored.tree, Instance)
     if trust and (unknown or whole):
-        return _trusted(stored)
+        return _trusted(path, stored)
     if unknown:
         raise RefusedError(_refusal(stored, unknown), known(stored))
     try:
-        check_module(stored.tree, str(stored.path))
+        check_module(stored.tree, str(path))
     except RefusedError as error:
         raise RefusedError(str(error), known(stored)) from error
     stored.check_storages()
     if whole:
-        return OpenedModel(str(stored.path), "module", module=build_module(stored), path=stored.path)
+        return OpenedModel(str(path), "module", module=build_module(stored), path=path)
     return _listed(stored)
 
 
-def _trusted(stored: Stored) -> OpenedModel:
-    value = _loaders.load_trusted(stored.path)
+def _trusted(path: Path, stored: Stored | None) -> OpenedModel:
+    value = _loaders.load_trusted(path)
     if isinstance(value, nn.Module):
-        return OpenedModel(str(stored.path), "module", module=value.eval(), path=stored.path)
+        return OpenedModel(str(path), "module", module=value.eval(), path=path)
+    if stored is None:
+        raise ModelError(f"{path}: holds a {type(value).__name__}, no module")
     return _listed(stored)
 
 

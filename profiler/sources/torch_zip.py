@@ -6,7 +6,7 @@ from profiler.sources.archive import open_archive
 from profiler.sources.limits import DEFAULT, Limits
 from profiler.sources.opcodes import read_symbolically
 from profiler.sources.opened import OpenedModel
-from profiler.sources.saved import opened
+from profiler.sources.saved import open_saved
 from profiler.sources.stored import Stored
 
 
@@ -17,7 +17,7 @@ def open_torch_zip(path: Path, *, trust: bool = False, limits: Limits = DEFAULT)
         RefusedError: it would have to run code, or breaks one of the rules in `checkpoint`.
         ModelError: it is damaged.
     """
-    return opened(read_zip(path, limits), trust=trust)
+    return open_saved(path, read_zip, limits, trust=trust)
 
 
 def read_zip(path: Path, limits: Limits = DEFAULT) -> Stored:
