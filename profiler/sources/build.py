@@ -35,6 +35,7 @@ def build_module(stored: Stored) -> nn.Module:
         raise ModelError(f"{stored.path}: its parts make no module ({type(error).__name__}: {error})") from error
 
 
+_MOST_HEIGHT = 8
 # What a module's dictionaries may hold beside None.
 _HELD = {"_modules": nn.Module, "_parameters": torch.Tensor, "_buffers": torch.Tensor}
 
@@ -46,6 +47,7 @@ class _Builder:
         self.stored = stored
         self.reader = Reader(stored)
         self.made: dict[int, Any] = {}
+        self.heights: dict[int, int] = {}
 
     def value(self, node: Any, depth: int) -> Any:  # noqa: ANN401  # what a module is made of
         self.stored.limits.check("nesting", depth, str(self.stored.path))
@@ -57,24 +59,38 @@ class _Builder:
         return self.refused(type(node).__name__) if maker is None else maker(self, node, depth)
 
     def tuple_(self, node: tuple[Any, ...], depth: int) -> tuple[Any, ...]:
-        return tuple(self.value(item, depth + 1) for item in node)
+        made = self.made[id(node)] = tuple(self.value(item, depth + 1) for item in node)
+        self.measure(node, node)
+        return made
 
     # What can hold itself is entered before it is filled.
     def list_(self, node: list[Any], depth: int) -> list[Any]:
         made = self.made[id(node)] = []
         made += [self.value(item, depth + 1) for item in node]
+        self.measure(node, node)
         return made
+
+    def measure(self, node: Any, parts: Iterable[Any]) -> None:  # noqa: ANN401  # a container
+        """Refuse containers deep inside each other: sixty of them can be made to print for ever."""
+        height = 1 + max((self.heights.get(id(part), 0) for part in parts), default=0)
+        self.heights[id(node)] = height
+        if height > _MOST_HEIGHT:
+            self.refused(f"containers more than {_MOST_HEIGHT} deep")
 
     def dict_(self, node: dict[Any, Any], depth: int) -> dict[Any, Any]:
         made = self.made[id(node)] = {}
-        return self.filled(made, node.items(), depth)
+        self.filled(made, node.items(), depth)
+        self.measure(node, node.values())
+        return made
 
     def global_(self, node: Global, _depth: int) -> Any:  # noqa: ANN401  # a function or a type
         return FUNCTIONS[node] if node in FUNCTIONS else self.refused(str(node))
 
     def filled(self, table: dict[Any, Any], items: Iterable[tuple[Any, Any]], depth: int) -> dict[Any, Any]:
         for key, below in items:
-            table[self.value(key, depth + 1)] = self.value(below, depth + 1)
+            if not isinstance(key, str | int):
+                self.refused(f"a {type(key).__name__} as a key")
+            table[key] = self.value(below, depth + 1)
         return table
 
     def instance(self, node: Instance, depth: int) -> nn.Module:
@@ -94,11 +110,16 @@ class _Builder:
 
     def called(self, node: Result, depth: int) -> Any:  # noqa: ANN401  # as above
         if node.function == ORDERED:
-            return self.filled(OrderedDict(), [*pairs(node), *node.items.items()], depth)
+            items = [*pairs(node), *node.items.items()]
+            made = self.filled(OrderedDict(), items, depth)
+            self.measure(node, [value for _, value in items])
+            return made
         if node.function == PARAMETER:
             return nn.Parameter(self.value(node.args[0], depth + 1), requires_grad=bool(node.args[1]))
         if node.function in SETS:
-            return set(self.value(node.args[0], depth + 1)) if node.args else set()
+            held = self.value(node.args[0], depth + 1) if node.args else ()
+            # Hashing tuples inside tuples can be made to take for ever.
+            return set(held) if all(isinstance(i, str | int) for i in held) else self.refused("a set of other things")
         if node.function == SIZE:
             return torch.Size(sizes(node))
         layout = layout_of(node, "", str(self.stored.path))

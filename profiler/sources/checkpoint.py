@@ -147,16 +147,22 @@ def _checked_instance(instance: Instance, source: str) -> list[Any]:
         raise RefusedError(f"{source}: {kind} would be constructed with the file's own arguments; refused")
     if not isinstance(instance.state, dict) or instance.items:
         raise RefusedError(f"{source}: {kind} has a state that no stock module has; refused")
-    extra = sorted(set(map(str, instance.state)) - _fresh_attributes(kind))
+    if not all(isinstance(name, str) for name in instance.state):
+        raise RefusedError(f"{source}: an instance of {kind} has an attribute without a name; refused")
+    extra = sorted(set(instance.state) - _fresh_attributes(kind))
     if extra:
-        raise RefusedError(
-            f"{source}: an instance of {kind} carries {', '.join(extra)}, which a fresh one does not have; refused"
-        )
+        told = ", ".join(name[:80] for name in extra[:5])
+        raise RefusedError(f"{source}: an instance of {kind} carries {told}, which a fresh one does not have; refused")
     for name in (n for n in instance.state if n.endswith("hooks") or n in _HOOKS):
-        hooks = instance.state[name]
-        if (isinstance(hooks, Result) and (hooks.items or hooks.args)) or (isinstance(hooks, dict) and hooks):
+        if not _is_empty(instance.state[name]):
             raise RefusedError(f"{source}: an instance of {kind} brings hooks of its own ({name}); refused")
     return list(instance.state.values())
+
+
+def _is_empty(value: Any) -> bool:  # noqa: ANN401  # a node
+    if isinstance(value, Result):
+        return value.function in (ORDERED, *SETS) and not value.items and value.args in ((), ([],))
+    return isinstance(value, dict) and not value
 
 
 @lru_cache(maxsize=256)

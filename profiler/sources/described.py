@@ -128,7 +128,9 @@ def _arguments(value: Result) -> Iterator[tuple[str, Any]]:
 def pairs(value: Result) -> list[tuple[Any, Any]]:
     """Items that an OrderedDict is called with, as Python 2 wrote it; none where it is written as now."""
     listed = value.args[0] if isinstance(value.args, tuple) and value.args else ()
-    return [tuple(p) for p in listed if isinstance(p, tuple | list) and len(p) == 2] if isinstance(listed, list) else []
+    if not isinstance(listed, list):
+        return []
+    return [(p[0], p[1]) for p in listed if isinstance(p, tuple | list) and len(p) == 2 and isinstance(p[0], str | int)]
 
 
 def _key(key: Any) -> str:  # noqa: ANN401  # from a file

@@ -8,6 +8,7 @@ Shape = tuple[int, ...]
 _ANCHORS = 8  # names of the network that are looked for in the file
 _MOST_PLACES = 32  # places in the file that are looked at closely
 _MOST_NAMES = 3
+_LONGEST = 120  # characters of a name in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +94,4 @@ def _size(shape: Shape) -> str:
 def some(names: Sequence[str]) -> str:
     """The first few names, and how many more there are."""
     more = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more
+    return ", ".join(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..." for name in names[:_MOST_NAMES]) + more

@@ -25,7 +25,10 @@ from profiler.sources.checkpoint import (
 )
 from profiler.sources.opcodes import Global, Result, read_next
 
+# A file can hold a tuple that doubles with each of sixty opcodes: nothing of it is hashed, compared or written out
+# before its type is known.
 _MOST_AXES = 64  # torch's own limit
+_MOST_WRITTEN = 80  # characters of a tensor's name in a message
 _LARGEST = (1 << 63) - 1
 
 
@@ -73,6 +76,7 @@ def layout_of(value: Any, name: str, source: str) -> Layout | None:  # noqa: ANN
         ModelError: it is described in a way that torch.save never does.
         RefusedError: it reaches beyond its storage.
     """
+    name = name[:_MOST_WRITTEN]
     try:
         layout = _layout(value)
     except (OddError, AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
@@ -112,12 +116,17 @@ def _dense(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> La
 
 
 def _typed(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> Layout:  # noqa: ANN401  # from a file
-    return _marked(_strided(storage, offset, shape, stride, DTYPES[rest[2]]), rest[3] if len(rest) > 3 else None)
+    return _marked(_strided(storage, offset, shape, stride, _dtype(rest[2])), rest[3] if len(rest) > 3 else None)
 
 
 def _marked(layout: Layout, marks: Any) -> Layout:  # noqa: ANN401  # from a file
     """With what `torch._utils.set_tensor_metadata` is told: conjugate and negative views."""
-    return replace(layout, special=f"is a view that is {' and '.join(map(str, marks))}") if marks else layout
+    if not marks:
+        return layout
+    if not isinstance(marks, dict):
+        raise OddError
+    words = [mark for mark in marks if isinstance(mark, str) and len(mark) <= _MOST_WRITTEN]
+    return replace(layout, special=f"is a view that is {' and '.join(words)}")
 
 
 def _quantized(storage: Any, offset: Any, shape: Any, stride: Any, *_rest: Any) -> Layout:  # noqa: ANN401  # from a file
@@ -125,28 +134,42 @@ def _quantized(storage: Any, offset: Any, shape: Any, stride: Any, *_rest: Any) 
 
 
 def _sparse(layout: Any, parts: Any) -> Layout:  # noqa: ANN401  # from a file
-    tensors = [found for part in parts if (found := _layout(part)) is not None]
+    tensors = [_dense(*part.args) for part in parts if isinstance(part, Result) and part.function == _TENSOR]
     shapes = [sizes(part) for part in parts if isinstance(part, Result) and part.function == SIZE]
-    kind = layout.args[0] if isinstance(layout, Result) and layout.function == LAYOUT else "torch.sparse"
+    named = layout.args[0] if isinstance(layout, Result) and layout.function == LAYOUT else ""
+    if not isinstance(named, str) or len(named) > _MOST_WRITTEN:
+        raise OddError
     held = sum(prod(t.shape) * t.dtype.itemsize for t in tensors)
-    return Layout(tensors[-1].dtype, shapes[0], special=f"is {str(kind).removeprefix('torch.')}", bytes=held)
+    return Layout(tensors[-1].dtype, shapes[0], special=f"is {named.removeprefix('torch.') or 'sparse'}", bytes=held)
 
 
 def _meta(dtype: Any, shape: Any, *_rest: Any) -> Layout:  # noqa: ANN401  # from a file
-    return Layout(DTYPES[dtype], sizes(shape), special="was on the device meta and has no values", bytes=0)
+    return Layout(_dtype(dtype), sizes(shape), special="was on the device meta and has no values", bytes=0)
 
 
 def _wrapped(kind: Any, dtype: Any, shape: Any, *_rest: Any) -> Layout:  # noqa: ANN401  # from a file
-    return Layout(DTYPES[dtype], sizes(shape), special=f"is of the class {kind}", bytes=0)
+    return Layout(_dtype(dtype), sizes(shape), special=f"is of the class {_named(kind)}", bytes=0)
 
 
 def _of_class(function: Any, kind: Any, args: Any, *_rest: Any) -> Layout:  # noqa: ANN401  # from a file
-    if function == FROM_TYPE:
+    if _named(function) == FROM_TYPE:
         raise OddError
     layout = _LAYOUTS[function](*args)
-    return layout if kind in PLAIN_TENSORS or layout.special else replace(layout, special=f"is of the class {kind}")
+    plain = _named(kind) in PLAIN_TENSORS or layout.special
+    return layout if plain else replace(layout, special=f"is of the class {kind}")
 
 
+def _named(value: Any) -> Global:  # noqa: ANN401  # from a file
+    if not isinstance(value, Global):
+        raise OddError
+    return value
+
+
+def _dtype(value: Any) -> torch.dtype:  # noqa: ANN401  # from a file
+    return DTYPES[_named(value)]
+
+
+_TENSOR = REBUILD["tensor_v2"]
 _LAYOUTS: dict[Global, Callable[..., Layout]] = {
     REBUILD["tensor"]: _dense,
     REBUILD["tensor_v2"]: _dense,
@@ -184,7 +207,7 @@ def storage_of(value: Any) -> Storage:  # noqa: ANN401  # from a file
         _, first, count = view[0]
     if not _is_size(first) or not _is_size(count) or first + count > elements:
         raise OddError
-    return Storage(key, storage_types()[kind], elements, first, count)
+    return Storage(key, storage_types()[_named(kind)], elements, first, count)
 
 
 # pickle.dump has each storage written by torch.save, and keeps the bytes.

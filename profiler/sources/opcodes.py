@@ -13,6 +13,8 @@ from typing import Any, BinaryIO, cast
 from profiler.errors import ModelError, RefusedError
 from profiler.sources.limits import DEFAULT, Limits
 
+_LONGEST = 120  # characters of a name in a message
+
 
 @dataclass(frozen=True, slots=True)
 class Global:
@@ -22,7 +24,8 @@ class Global:
     name: str
 
     def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
+        written = f"{self.module}.{self.name}"
+        return written if len(written) <= _LONGEST else f"{written[:_LONGEST]}..."
 
 
 @dataclass(slots=True, eq=False)

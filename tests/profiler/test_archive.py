@@ -147,12 +147,49 @@ def test_pickles_that_make_no_sense_are_explained(name, saved, tmp_path):
         open_model(written(tmp_path / "odd.pt", contents))
 
 
-def test_a_tuple_that_doubles_is_walked_once(saved, tmp_path):
-    contents = [
-        (n, b"\x80\x02}X\x01\x00\x00\x00wK\x01" + b"q\x00h\x00\x86" * 60 + b"s." if n.endswith("data.pkl") else d)
-        for n, d in members(saved)
-    ]
-    assert open_model(written(tmp_path / "odd.pt", contents)).tensors == ()
+DOUBLED = b"K\x01" + b"q\x00h\x00\x86" * 60  # a tuple of 2**60 ones
+REBUILD = b"ctorch._utils\n_rebuild_"
+STORAGE = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x40tQ"
+VIEW = b"K\x00K\x01\x85K\x01\x85"  # offset, size and stride
+DOUBLING = {
+    "a value": DOUBLED,
+    "a size": REBUILD + b"tensor_v2\n(" + STORAGE + b"K\x00" + DOUBLED + b"K\x01\x85\x89NtR",
+    "a type": REBUILD + b"tensor_v3\n(" + STORAGE + VIEW + b"\x89N" + DOUBLED + b"tR",
+    "marks": REBUILD + b"tensor_v2\n(" + STORAGE + VIEW + b"\x89N" + DOUBLED + b"tR",
+    "a storage": REBUILD + b"tensor_v2\n(" + DOUBLED + VIEW + b"\x89NtR",
+    "a storage's type": STORAGE.replace(b"ctorch\nFloatStorage\n", DOUBLED),
+    "a class": b"ctorch._tensor\n_rebuild_from_type_v2\n(" + REBUILD + b"tensor\n" + DOUBLED + b")NtR",
+    "a function": b"ctorch._tensor\n_rebuild_from_type_v2\n(" + DOUBLED + b"ctorch\nTensor\n)NtR",
+    "a layout": REBUILD + b"sparse_tensor\n" + DOUBLED + b")\x86R",
+    "a dtype": REBUILD + b"meta_tensor_no_storage\n(" + DOUBLED + b"))\x89tR",
+    "a set": b"cbuiltins\nset\n]" + DOUBLED + b"a\x85R",
+    "an attribute's name": b"ctorch.nn.modules.activation\nReLU\n)\x81}cbuiltins\nset\n" + DOUBLED + b"RNsb",
+    "a pair's key": b"ccollections\nOrderedDict\n]](" + DOUBLED + b"K\x01ea\x85R",
+    "hooks": b"ctorch.nn.modules.activation\nReLU\n)\x81}X\x0e\x00\x00\x00_forward_hooks" + DOUBLED + b"sb",
+    "a module's set": b"ctorch.nn.modules.activation\nReLU\n)\x81}X\x08\x00\x00\x00training"
+    b"cbuiltins\nset\n]" + DOUBLED + b"a\x85Rsb",
+}
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("place", DOUBLING)
+def test_a_tuple_that_doubles_is_never_written_out(place, whole, saved, tmp_path):
+    pickled = b"\x80\x02" + (DOUBLING[place] if whole else b"}X\x01\x00\x00\x00w" + DOUBLING[place] + b"s") + b"."
+    contents = [(n, pickled if n.endswith("data.pkl") else d) for n, d in members(saved)]
+    path = written(tmp_path / "odd.pt", contents)
+    try:
+        assert open_model(path).tensors == ()
+    except (ModelError, RefusedError) as error:
+        assert len(str(error)) < 1000  # noqa: PT017  # either end is right
+
+
+def test_tensors_inside_tensors_are_no_trap(saved, tmp_path):
+    sparse = REBUILD + b"sparse_tensor\n"
+    layout = b"ctorch.serialization\n_get_layout\nX\x10\x00\x00\x00torch.sparse_coo\x85R"
+    pickled = b"\x80\x02" + (sparse + layout) * 2000 + b"K\x01" + b"\x85\x86R" * 2000 + b"."
+    contents = [(n, pickled if n.endswith("data.pkl") else d) for n, d in members(saved)]
+    with pytest.raises(ModelError, match="never does"):
+        open_model(written(tmp_path / "odd.pt", contents))
 
 
 def test_the_limits_hold(saved):
