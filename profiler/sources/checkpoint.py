@@ -36,7 +36,14 @@ REBUILD = {
 }
 FROM_TYPE = Global("torch._tensor", "_rebuild_from_type_v2")
 LAYOUT = Global("torch.serialization", "_get_layout")
-CALLABLE = {*REBUILD.values(), *SETS, PARAMETER, ORDERED, SIZE, FROM_TYPE, LAYOUT}
+# What is made of plain values alone; checkpoints note such things beside their tensors.
+_PLAIN = {
+    Global("_codecs", "encode"),
+    Global("collections", "Counter"),
+    Global("torch", "device"),
+    *(Global(module, name) for module in ("builtins", "__builtin__") for name in ("complex", "bytearray")),
+}
+CALLABLE = {*REBUILD.values(), *SETS, *_PLAIN, PARAMETER, ORDERED, SIZE, FROM_TYPE, LAYOUT}
 # Classes of tensors that are stored as any other tensor is.
 PLAIN_TENSORS = {
     Global("torch", "Tensor"),

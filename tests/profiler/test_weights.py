@@ -16,7 +16,9 @@ from profiler import open_model
 from profiler.commands import profile
 from profiler.errors import ModelError, RefusedError
 from profiler.sources import Limits
+from profiler.sources.checkpoint import check_module, unknown_names
 from profiler.sources.fit import fits
+from profiler.sources.opcodes import read_symbolically
 
 NET = """
 import torch
@@ -287,3 +289,33 @@ def test_a_prefix_is_found_among_many_of_the_same_ending():
     stored = {f"layers.{n}.{name}": (n,) for n in range(500) for name in ("weight", "bias")}
     best = fits({"weight": (400,), "bias": (400,)}, stored)[0]
     assert (best.prefix, best.whole) == ("layers.400.", True)
+
+
+def test_what_a_checkpoint_notes_beside_its_tensors_does_no_harm(tmp_path):
+    notes = {
+        "bytes": b"\xff",
+        "complex": 1j,
+        "device": torch.device("cpu"),
+        "type": torch.float16,
+        "size": torch.Size([2]),
+    }
+    opened = open_model(save({"model": state(), **notes}, tmp_path))
+    assert len(opened.tensors) == len(state())
+
+
+class Outer:
+    class Inner:
+        """A class that a pickle of protocol 2 gets by calling getattr."""
+
+
+def test_a_call_of_what_the_pickle_computed_is_refused_with_its_tensors(net, tmp_path):
+    path = save({"model": state(), "inner": Outer.Inner()}, tmp_path)
+    with pytest.raises(RefusedError, match="getattr") as refused:
+        open_model(path)
+    assert len(refused.value.known.tensors) == len(state())
+    assert "took 'model'" in open_model(net, weights=path).notes[0]
+    computed = b"\x80\x02ccollections\nOrderedDict\n)R)R."  # nothing in it has an unknown name
+    tree, names = read_symbolically(computed, "w.pkl")
+    assert not unknown_names(names)
+    with pytest.raises(RefusedError, match="something that it computed itself"):
+        check_module(tree, "w.pkl")
