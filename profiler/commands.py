@@ -144,6 +144,7 @@ def profile(  # noqa: PLR0913  # one parameter per option
             text = _report(asked, style, options, given, said, progress)
     except RefusedError as refused:
         if refused.known is not None and refused.known.tensors:
+            said.notes += refused.known.notes
             _told(_listed(refused.known, style), output, said)
         raise
     _told(text, output, said)

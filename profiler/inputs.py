@@ -1,6 +1,5 @@
 """Inputs to run a model on: parsed from what the user wrote, or found in the model itself."""
 
-import inspect
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from profiler.errors import DataError, ModelError, NetgaugeError, UsageError
+from profiler.signatures import parameters_of
 from profiler.walk import walk
 
 _DTYPES = {
@@ -74,7 +74,7 @@ def find_inputs(model: nn.Module, target: str) -> tuple[torch.Tensor, str]:
         if error is None:
             return candidate, f"input {_written(candidate)} assumed from the first layer; --input sets another"
         failed = failed or f" ({_written(candidate)} was tried: {error})"
-    takes = ", ".join(inspect.signature(model.forward).parameters)
+    takes = ", ".join(parameters_of(model))
     raise ModelError(
         f"{target}: the sizes of its inputs are not known{failed}; "
         f"pass one --input for each of forward({takes}), such as --input 1x3x224x224"

@@ -1,6 +1,5 @@
 """From an opened target to its profile: one way for each kind of model."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ from profiler.errors import ModelError, UsageError
 from profiler.inputs import find_inputs, parse_input, read_arrays
 from profiler.onnx_graph import analyze_onnx
 from profiler.profile import Profile
+from profiler.signatures import parameters_of
 from profiler.sources import OpenedModel
 
 
@@ -130,7 +130,7 @@ def given_inputs(request: Request) -> tuple[list[Any], dict[str, Any]]:
 
 
 def _check_names(module: nn.Module, kwargs: Mapping[str, Any]) -> None:
-    parameters = inspect.signature(module.forward).parameters
+    parameters = parameters_of(module)
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
     wrong = [name for name in kwargs if name not in parameters]

@@ -73,6 +73,8 @@ def float_reference(
 def _exported(module: nn.Module, name: str, samples: Samples) -> Reference:
     from quant.export import export_onnx
 
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ModelError(f"{name}: is TorchScript, which is not exported; name its factory or an ONNX file of it")
     _check_fit(module, name, samples)
     examples = tuple(_example(array) for array in samples.inputs.values())
     _check_run(module, name, samples, examples)

@@ -11,14 +11,17 @@ from typing import Any
 from torch import nn
 
 from profiler.errors import ModelError, RefusedError, UsageError
-from profiler.sources import _loaders
+from profiler.sources.bare_pickle import refuse_pickle
 from profiler.sources.detect import kind_of
+from profiler.sources.legacy import open_legacy
 from profiler.sources.limits import DEFAULT, Limits, check_file
 from profiler.sources.onnx_file import open_onnx
 from profiler.sources.opened import OpenedModel
 from profiler.sources.pyfile import load_attribute
-from profiler.sources.safetensors_file import open_safetensors, read_tensors
+from profiler.sources.safetensors_file import open_safetensors
 from profiler.sources.torch_zip import open_torch_zip
+from profiler.sources.torchscript import open_torchscript
+from profiler.sources.weights import load_weights
 
 Opener = Callable[..., OpenedModel]
 
@@ -33,8 +36,9 @@ def _refuses(why: str) -> Opener:
 # By kind: what `kind_of` finds -> what opens it.
 OPENERS: dict[str, Opener] = {
     "torch zip": open_torch_zip,
-    "legacy torch": _refuses("was written by torch 1.5 or older; load it where you trust it and save it again"),
-    "torchscript": _refuses("is TorchScript, which runs code as it loads; export the model to ONNX instead"),
+    "legacy torch": open_legacy,
+    "torchscript": open_torchscript,
+    "pickle": refuse_pickle,
     "program": _refuses("is a torch.export program, which unpickles as it loads; export to ONNX instead"),
     "safetensors": open_safetensors,
     "index": _refuses("is no index of safetensors shards"),
@@ -57,7 +61,8 @@ def open_model(
     Args:
         target: a file (torch.save, safetensors, ONNX; told apart by content), `FILE.py:factory` or
             `package.module:factory`.
-        weights: a state_dict for a factory's network: a safetensors or torch.save file.
+        weights: a file with the tensors of a factory's network: torch.save (a state_dict, or a checkpoint that has
+            one in it), TorchScript or safetensors.
         kwargs: keyword arguments for the factory.
         trust: let code in the file run.
         limits: how much the file may ask for.
@@ -72,7 +77,7 @@ def open_model(
     if named and prefix in NAMED:
         return NAMED[prefix](name, weights=weights, kwargs=dict(kwargs or {}), trust=trust, limits=limits)
     if is_factory(target):
-        return _from_factory(target, weights, dict(kwargs or {}))
+        return _from_factory(target, weights, dict(kwargs or {}), limits)
     if weights is not None or kwargs:
         raise UsageError(f"{target}: weights and arguments go with a factory, such as FILE.py:factory")
     path = Path(target).expanduser()
@@ -86,7 +91,7 @@ def is_factory(target: str) -> bool:
     return ":" in target and not Path(target).exists()
 
 
-def _from_factory(target: str, weights: str | Path | None, kwargs: dict[str, Any]) -> OpenedModel:
+def _from_factory(target: str, weights: str | Path | None, kwargs: dict[str, Any], limits: Limits) -> OpenedModel:
     factory = load_attribute(target) if ".py:" in target else _imported(target)
     if isinstance(factory, nn.Module):
         module = factory
@@ -99,9 +104,8 @@ def _from_factory(target: str, weights: str | Path | None, kwargs: dict[str, Any
         raise ModelError(f"{target}: is neither a module nor a callable that makes one")
     if not isinstance(module, nn.Module):
         raise ModelError(f"{target}: made a {type(module).__name__}, no torch.nn.Module")
-    if weights is not None:
-        _load_weights(module, Path(weights), target)
-    return OpenedModel(target, "module", module=module.eval())
+    notes = () if weights is None else load_weights(module, Path(weights).expanduser(), target, limits)
+    return OpenedModel(target, "module", module=module.eval(), notes=notes)
 
 
 def _imported(target: str) -> Any:  # noqa: ANN401  # whatever the user named
@@ -110,25 +114,6 @@ def _imported(target: str) -> Any:  # noqa: ANN401  # whatever the user named
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ModelError(f"{target}: no such file, and no such factory in an installed package ({error})") from error
-
-
-def _load_weights(module: nn.Module, path: Path, target: str) -> None:
-    kind = kind_of(path)
-    if kind == "safetensors":
-        state = read_tensors(path)
-    elif kind == "torch zip":
-        open_torch_zip(path)  # refuses what would run code
-        state = _loaders.load_tensors(path)
-    else:
-        raise ModelError(f"{path}: is an {kind} file; weights are a safetensors or torch.save file")
-    try:
-        missing, unexpected = module.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise ModelError(f"{path}: does not fit {target}: {' '.join(str(error).split())[:300]}") from error
-    if missing or unexpected:
-        wrong = {"lacks": missing, "has no place for": unexpected}
-        parts = [f"{what} {', '.join(names[:3])}" for what, names in wrong.items() if names]
-        raise ModelError(f"{path}: does not fit {target}: it {' and '.join(parts)}")
 
 
 __all__ = ["NAMED", "OPENERS", "Limits", "OpenedModel", "is_factory", "open_model"]

@@ -3,6 +3,7 @@
 Lint bans these functions everywhere else.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +14,28 @@ from torch import nn
 from profiler.errors import ModelError
 
 
-def load_tensors(path: Path) -> Any:  # noqa: ANN401  # the checkpoint's own structure
-    """A checkpoint of tensors and plain containers, by torch's restricted unpickler."""
-    return _load(path, weights_only=True)
-
-
-def load_stock_module(path: Path, classes: list[Any]) -> nn.Module:
-    """A module that has passed `checkpoint.check_module`; `classes` are the stock classes in it."""
-    with torch.serialization.safe_globals([*classes, set, nn.functional.gelu, nn.functional.relu, torch.relu]):
-        module = _load(path, weights_only=True)
-    if not isinstance(module, nn.Module):
-        raise ModelError(f"{path}: holds a {type(module).__name__}, no module")
-    return module
-
-
 def load_trusted(path: Path) -> Any:  # noqa: ANN401  # whatever the file builds
     """Whatever the file builds. It runs the file's code: only after the user has said `--trust`."""
-    return _load(path, weights_only=False)
-
-
-def _load(path: Path, *, weights_only: bool) -> Any:  # noqa: ANN401  # as above
     try:
-        return torch.load(path, map_location="cpu", weights_only=weights_only)
+        return torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(f"{path}: torch could not read it: {type(error).__name__}: {reason}") from error
+        raise _unreadable(path, error) from error
+
+
+def load_trusted_script(path: Path) -> nn.Module:
+    """The module of a TorchScript archive. It runs the file's code: only after the user has said `--trust`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+            module: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+            return module.eval()
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ModelError:
+    reason = str(error).strip().split("\n")[0]
+    return ModelError(f"{path}: torch could not read it: {type(error).__name__}: {reason}")
 
 
 def parse_onnx(path: Path) -> onnx.ModelProto:

@@ -11,36 +11,58 @@ because constructors can be called with the file's arguments and instances can c
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from math import prod
 from typing import Any
 
 import torch
 from torch import nn
 
-from profiler.errors import ModelError, RefusedError
-from profiler.sources.opcodes import Global, Instance, Persistent, Result
+from profiler.errors import RefusedError
+from profiler.sources.opcodes import Global, Instance, Result
 
-_REBUILD = {Global("torch._utils", "_rebuild_tensor_v2"), Global("torch._utils", "_rebuild_tensor")}
-_PARAMETER = Global("torch._utils", "_rebuild_parameter")
-_ORDERED = Global("collections", "OrderedDict")
-_SETS = {Global("__builtin__", "set"), Global("builtins", "set")}
-_SIZE = Global("torch", "Size")
-CALLABLE = {*_REBUILD, *_SETS, _PARAMETER, _ORDERED, _SIZE}
-FUNCTIONS = {
-    Global("torch._C._nn", "gelu"),
-    Global("torch.nn.functional", "gelu"),
-    Global("torch.nn.functional", "relu"),
-    Global("torch", "relu"),
-    *(
-        Global("torch", str(d).removeprefix("torch."))
-        for d in (torch.float32, torch.float16, torch.bfloat16, torch.int64)
-    ),
+PARAMETER = Global("torch._utils", "_rebuild_parameter")
+ORDERED = Global("collections", "OrderedDict")
+SETS = {Global("__builtin__", "set"), Global("builtins", "set")}
+SIZE = Global("torch", "Size")
+# What torch.save and nothing else calls for a tensor; `described` knows their arguments.
+REBUILD = {
+    name: Global("torch._utils", f"_rebuild_{name}")
+    for name in (
+        *("tensor", "tensor_v2", "tensor_v3", "qtensor", "sparse_tensor", "meta_tensor_no_storage"),
+        *("wrapper_subclass", "parameter_with_state"),
+    )
+}
+FROM_TYPE = Global("torch._tensor", "_rebuild_from_type_v2")
+LAYOUT = Global("torch.serialization", "_get_layout")
+# What is made of plain values alone; checkpoints note such things beside their tensors.
+_PLAIN = {
+    Global("_codecs", "encode"),
+    Global("collections", "Counter"),
+    Global("torch", "device"),
+    *(Global(module, name) for module in ("builtins", "__builtin__") for name in ("complex", "bytearray")),
+}
+CALLABLE = {*REBUILD.values(), *SETS, *_PLAIN, PARAMETER, ORDERED, SIZE, FROM_TYPE, LAYOUT}
+# Classes of tensors that are stored as any other tensor is.
+PLAIN_TENSORS = {
+    Global("torch", "Tensor"),
+    Global("torch.nn.parameter", "Parameter"),
+    Global("torch.nn.parameter", "Buffer"),
+}
+DTYPES = {Global("torch", str(d).removeprefix("torch.")): d for d in vars(torch).values() if isinstance(d, torch.dtype)}
+FUNCTIONS: dict[Global, Any] = {
+    Global("torch._C._nn", "gelu"): nn.functional.gelu,
+    Global("torch.nn.functional", "gelu"): nn.functional.gelu,
+    Global("torch.nn.functional", "relu"): nn.functional.relu,
+    Global("torch", "relu"): torch.relu,
+    **DTYPES,
+}
+_SCHEMES = {
+    Global("torch", f"per_{scheme}")
+    for scheme in ("tensor_affine", "tensor_symmetric", "channel_affine", "channel_symmetric")
 }
 _HOOKS = ("_backward_hooks", "_backward_pre_hooks", "_forward_hooks", "_forward_pre_hooks")
-MOST_NESTING = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +84,19 @@ class TensorEntry:
     storage: str
 
 
+@lru_cache(maxsize=1)
 def storage_types() -> dict[Global, torch.dtype]:
     """Torch's storage classes and their element types."""
-    return {
-        Global("torch", f"{name}Storage"): dtype
-        for name, dtype in {
-            "Float": torch.float32, "Double": torch.float64, "Half": torch.float16, "BFloat16": torch.bfloat16,
-            "Long": torch.int64, "Int": torch.int32, "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8,
-            "Bool": torch.bool, "ComplexFloat": torch.complex64, "ComplexDouble": torch.complex128,
-        }.items()
+    named = {
+        "Float": "float32", "Double": "float64", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64",
+        "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8", "Bool": "bool",
+        "ComplexFloat": "complex64", "ComplexDouble": "complex128",
+        "QInt8": "qint8", "QUInt8": "quint8", "QInt32": "qint32",
+        "UInt16": "uint16", "UInt32": "uint32", "UInt64": "uint64",
+        "Float8_e5m2": "float8_e5m2", "Float8_e4m3fn": "float8_e4m3fn",
     }  # fmt: skip
+    types = {Global("torch", f"{name}Storage"): getattr(torch, dtype) for name, dtype in named.items()}
+    return {**types, Global("torch.storage", "UntypedStorage"): torch.uint8}
 
 
 @lru_cache(maxsize=1)
@@ -87,90 +112,8 @@ def stock_classes() -> dict[Global, type[nn.Module]]:
 
 def unknown_names(names: tuple[Global, ...]) -> tuple[Global, ...]:
     """Names that are neither stock torch.nn classes nor what torch.save needs."""
-    known = {*CALLABLE, *FUNCTIONS, *storage_types(), *stock_classes()}
+    known = {*CALLABLE, *FUNCTIONS, *PLAIN_TENSORS, *_SCHEMES, *storage_types(), *stock_classes()}
     return tuple(name for name in names if name not in known)
-
-
-def tensors_in(tree: Any, source: str) -> tuple[TensorEntry, ...]:  # noqa: ANN401  # a pickle's tree
-    """All tensors in a symbolic tree, each with its path, in order."""
-    found: list[TensorEntry] = []
-    seen: set[int] = set()
-
-    def visit(value: Any, path: tuple[str, ...]) -> None:  # noqa: ANN401  # as above
-        if len(path) > MOST_NESTING:
-            raise RefusedError(f"{source}: nested more than {MOST_NESTING} deep; refused")
-        tensor = _tensor(value, ".".join(path), source)
-        if tensor is not None:
-            found.append(tensor)
-            return
-        if id(value) in seen:
-            return
-        for key, below in _children(value):
-            if isinstance(below, dict | list | tuple | Instance | Result):
-                visit(below, (*path, key) if key else path)
-        seen.add(id(value))
-
-    visit(tree, ())
-    return tuple(found)
-
-
-_CONTAINERS = ("_parameters", "_buffers", "_modules")
-
-
-def _children(value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401  # any node
-    if isinstance(value, Instance):
-        state = value.state if isinstance(value.state, dict) else {}
-        for key, below in state.items():
-            yield ("" if key in _CONTAINERS else str(key)), below
-    elif isinstance(value, Result):
-        yield from ((str(k), v) for k, v in value.items.items())
-    elif isinstance(value, Mapping):
-        yield from ((str(k), v) for k, v in value.items())
-    elif isinstance(value, list | tuple):
-        yield from ((str(n), v) for n, v in enumerate(value))
-
-
-def _tensor(value: Any, name: str, source: str) -> TensorEntry | None:  # noqa: ANN401  # any node
-    if not isinstance(value, Result):
-        return None
-    if value.function == _PARAMETER and isinstance(value.args, tuple) and value.args:
-        return _tensor(value.args[0], name, source)
-    if value.function not in _REBUILD:
-        return None
-    try:
-        storage, offset, shape, stride = value.args[:4]
-        _, kind, key, _, elements = storage.key
-        dtype = storage_types()[kind]
-        reach = offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True)) + 1 if 0 not in shape else 0
-        sane = min((offset, *shape, *stride), default=0) >= 0 and reach <= elements
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{source}: the tensor {name!r} is described in a way that torch.save never does") from error
-    if not sane:
-        raise RefusedError(f"{source}: the tensor {name!r} reaches beyond its storage of {elements:,} elements")
-    return TensorEntry(name, tuple(shape), str(dtype).removeprefix("torch."), prod(shape) * dtype.itemsize, str(key))
-
-
-def storage_bytes(tree: Any) -> dict[str, int]:  # noqa: ANN401  # a pickle's tree
-    """Bytes of every storage that the pickle refers to, as it declares them."""
-    sizes: dict[str, int] = {}
-    pending, seen = [tree], set[int]()
-    while pending:
-        value = pending.pop()
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        if isinstance(value, Persistent):
-            _, kind, key, _, elements = value.key
-            sizes[str(key)] = int(elements) * storage_types()[kind].itemsize
-        elif isinstance(value, Result):
-            pending += [value.args, value.state, *value.items.values()]
-        elif isinstance(value, Instance):
-            pending += [value.args, value.state]
-        elif isinstance(value, Mapping):
-            pending += value.values()
-        elif isinstance(value, list | tuple):
-            pending += value
-    return sizes
 
 
 def check_module(tree: Any, source: str) -> None:  # noqa: ANN401  # a pickle's tree
@@ -188,15 +131,19 @@ def check_module(tree: Any, source: str) -> None:  # noqa: ANN401  # a pickle's 
         if isinstance(value, Instance):
             pending += _checked_instance(value, source)
         elif isinstance(value, Result):
-            if value.function not in CALLABLE or (value.state is not None and value.function != _ORDERED):
+            changed = value.function != ORDERED and (value.state is not None or value.items)
+            if value.function not in CALLABLE or changed:
                 raise RefusedError(f"{source}: the pickle calls {value.function}; refused")
-            pending += [value.args, *value.items.values()]
+            pending += [value.args, *value.items, *value.items.values()]
         elif isinstance(value, Mapping):
-            pending += value.values()
+            pending += [*value, *value.values()]
         elif isinstance(value, list | tuple):
             pending += value
-        elif isinstance(value, Global) and value not in FUNCTIONS:
+        elif isinstance(value, Global) and value not in _VALUES:
             raise RefusedError(f"{source}: {value} is stored as a value, which no stock module does; refused")
+
+
+_VALUES = {*FUNCTIONS, *PLAIN_TENSORS, *_SCHEMES, *REBUILD.values()}
 
 
 def _checked_instance(instance: Instance, source: str) -> list[Any]:
@@ -205,18 +152,24 @@ def _checked_instance(instance: Instance, source: str) -> list[Any]:
         raise RefusedError(f"{source}: {kind} is no stock torch.nn class; refused")
     if instance.args != ():
         raise RefusedError(f"{source}: {kind} would be constructed with the file's own arguments; refused")
-    if not isinstance(instance.state, dict):
-        raise RefusedError(f"{source}: {kind} has a state that is no dictionary; refused")
-    extra = sorted(set(map(str, instance.state)) - _fresh_attributes(kind))
+    if not isinstance(instance.state, dict) or instance.items:
+        raise RefusedError(f"{source}: {kind} has a state that no stock module has; refused")
+    if not all(isinstance(name, str) for name in instance.state):
+        raise RefusedError(f"{source}: an instance of {kind} has an attribute without a name; refused")
+    extra = sorted(set(instance.state) - _fresh_attributes(kind))
     if extra:
-        raise RefusedError(
-            f"{source}: an instance of {kind} carries {', '.join(extra)}, which a fresh one does not have; refused"
-        )
+        told = ", ".join(name[:80] for name in extra[:5])
+        raise RefusedError(f"{source}: an instance of {kind} carries {told}, which a fresh one does not have; refused")
     for name in (n for n in instance.state if n.endswith("hooks") or n in _HOOKS):
-        hooks = instance.state[name]
-        if (isinstance(hooks, Result) and (hooks.items or hooks.args)) or (isinstance(hooks, dict) and hooks):
+        if not _is_empty(instance.state[name]):
             raise RefusedError(f"{source}: an instance of {kind} brings hooks of its own ({name}); refused")
     return list(instance.state.values())
+
+
+def _is_empty(value: Any) -> bool:  # noqa: ANN401  # a node
+    if isinstance(value, Result):
+        return value.function in (ORDERED, *SETS) and not value.items and value.args in ((), ([],))
+    return isinstance(value, dict) and not value
 
 
 @lru_cache(maxsize=256)

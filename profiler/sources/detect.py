@@ -6,8 +6,8 @@ from pathlib import Path
 
 from profiler.errors import ModelError, RefusedError
 
-# Torch's magic number, pickled.
-_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
+# Torch's magic number as any protocol of pickle writes it, behind the protocol's number and the length of a frame.
+_LEGACY = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 # The first byte of an ONNX file: the tag of one of ModelProto's leading fields.
 _ONNX_TAGS = {0x08, 0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42}
 _KNOWN = "torch.save, TorchScript, torch.export, safetensors, ONNX"
@@ -46,7 +46,6 @@ def kind_of(path: Path) -> str:
 
 
 _REFUSED = {
-    "pickle": "is a bare pickle; reading it would run code. Save a state_dict with torch.save",
     "tar": "is a tar archive, which is not unpacked; unpack it yourself and name the model file in it",
 }
 
@@ -54,7 +53,7 @@ _REFUSED = {
 # By what the first bytes announce, the surest first: (kind, whether these are the first bytes of one of `size`).
 _HEADS: tuple[tuple[str, Callable[[bytes, int], bool]], ...] = (
     ("zip", lambda head, _: head.startswith(b"PK\x03\x04")),
-    ("legacy torch", lambda head, _: head.startswith(_LEGACY)),
+    ("legacy torch", lambda head, _: head[0] == 0x80 and _LEGACY in head[:32]),
     ("tar", lambda head, _: head[257:262] == b"ustar"),
     ("safetensors", lambda head, size: head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= size),
     ("pickle", lambda head, _: head[0] == 0x80),

@@ -1,0 +1,89 @@
+"""What becomes of a file that torch.save wrote, as a zip archive or as a row of pickles: the same rules for both."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import nn
+
+from profiler.errors import ModelError, NetgaugeError, RefusedError
+from profiler.sources import _loaders
+from profiler.sources.build import build_module
+from profiler.sources.checkpoint import check_module, stock_classes, unknown_names
+from profiler.sources.limits import Limits
+from profiler.sources.opcodes import ForeignPickleError, Global, Instance
+from profiler.sources.opened import OpenedModel
+from profiler.sources.stored import Stored
+from profiler.sources.subtrees import notes_on
+
+
+def open_saved(path: Path, read: Callable[[Path, Limits], Stored], limits: Limits, *, trust: bool) -> OpenedModel:
+    """A module of stock classes, or the tensors of a checkpoint.
+
+    Args:
+        path: the file.
+        read: what says what is stored in it.
+        limits: how much it may ask for.
+        trust: let code in it run.
+
+    Raises:
+        RefusedError: it would have to run code, or breaks one of the rules in `checkpoint`.
+        ModelError: it is damaged.
+    """
+    try:
+        stored = read(path, limits)
+    except ForeignPickleError:
+        if not trust:
+            raise
+        return _trusted(path, None)
+    unknown = unknown_names(stored.names)
+    whole = isinstance(stored.tree, Instance)
+    if trust and (unknown or whole):
+        return _trusted(path, stored)
+    if unknown:
+        raise RefusedError(_refusal(stored, unknown), known(stored))
+    try:
+        check_module(stored.tree, str(path))
+    except RefusedError as error:
+        raise RefusedError(str(error), known(stored)) from error
+    stored.check_storages()
+    if whole:
+        return OpenedModel(str(path), "module", module=build_module(stored), path=path)
+    return _listed(stored)
+
+
+def _trusted(path: Path, stored: Stored | None) -> OpenedModel:
+    value = _loaders.load_trusted(path)
+    if isinstance(value, nn.Module):
+        return OpenedModel(str(path), "module", module=value.eval(), path=path)
+    if stored is None:
+        raise ModelError(f"{path}: holds a {type(value).__name__}, no module")
+    return _listed(stored)
+
+
+def _listed(stored: Stored) -> OpenedModel:
+    entries = tuple(tensor.entry() for tensor in stored.tensors)
+    notes = notes_on(stored.tensors, module=isinstance(stored.tree, Instance))
+    return OpenedModel(str(stored.path), "weights", tensors=entries, path=stored.path, notes=notes)
+
+
+def known(stored: Stored) -> OpenedModel | None:
+    """The tensors of a file that is refused, as far as its pickle describes them the way torch.save does."""
+    try:
+        return _listed(stored)
+    except NetgaugeError:
+        return None
+
+
+def _refusal(stored: Stored, unknown: tuple[Global, ...]) -> str:
+    stock = [name.name for name in stored.names if name in stock_classes()]
+    beside = f", and for {_some(stock)}, which is" if stock else ""
+    return (
+        f"{stored.path}: opening this pickle would run code; it asks for {_some(list(map(str, unknown)))}, which is not"
+        f" stock torch.nn{beside}. Name the architecture as FILE.py:factory with this file as --weights (only its"
+        " tensors are read), save a state_dict or export to ONNX where you trust it, or pass --trust if you trust its"
+        " maker."
+    )
+
+
+def _some(names: list[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
