@@ -16,6 +16,7 @@ from profiler.sources.detect import kind_of
 from profiler.sources.limits import DEFAULT, Limits, check_file
 from profiler.sources.onnx_file import open_onnx
 from profiler.sources.opened import OpenedModel
+from profiler.sources.program import open_program
 from profiler.sources.pyfile import load_attribute
 from profiler.sources.safetensors_file import open_safetensors, read_tensors
 from profiler.sources.torch_zip import open_torch_zip
@@ -35,7 +36,7 @@ OPENERS: dict[str, Opener] = {
     "torch zip": open_torch_zip,
     "legacy torch": _refuses("was written by torch 1.5 or older; load it where you trust it and save it again"),
     "torchscript": _refuses("is TorchScript, which runs code as it loads; export the model to ONNX instead"),
-    "program": _refuses("is a torch.export program, which unpickles as it loads; export to ONNX instead"),
+    "program": open_program,
     "safetensors": open_safetensors,
     "index": _refuses("is no index of safetensors shards"),
     "onnx": open_onnx,

@@ -1,0 +1,90 @@
+"""Bounds on what a program may compute with values while it is followed.
+
+The walk keeps the values of small tensors, masks and positions, because models branch on them. A file that nobody
+vouches for could make much of that: a row of numbers repeated a million times, products of integers without end. What
+goes beyond the bounds here is followed by its size alone, as large tensors are.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import _disable_current_modes
+
+from profiler.aten import Call, find
+
+# Elements that one operator may make of far fewer, and integers that a whole run may compute.
+_MOST_MADE = 1 << 26
+_FAR_FEWER = 64
+_MOST_INTEGERS = 1 << 33
+# Operators whose result is as large as their values say.
+_SIZED_BY_VALUES = frozenset(f"aten.{name}" for name in ("repeat_interleave", "one_hot", "bincount"))
+
+
+class Bounds:
+    """What one run has computed with integer values so far."""
+
+    def __init__(self) -> None:
+        self._integers = 0
+
+    def within(self, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> bool:
+        """Whether a call on these may be computed with values; it is one without tensors that have none."""
+        tensors = tensors_in([*args, *kwargs.values()])
+        if not tensors or torch._C._get_tracing_state() is not None:  # noqa: SLF001  # what is called here would be traced
+            return True
+        taken = sum(t.numel() for t in tensors)
+        made, macs = _planned(function, args, kwargs, tensors)
+        if made > _MOST_MADE and made > _FAR_FEWER * taken:
+            return False
+        if any(t.is_floating_point() or t.is_complex() for t in tensors):
+            return True
+        self._integers += taken + made + macs
+        return self._integers <= _MOST_INTEGERS
+
+
+def hollow(value: Any) -> Any:  # noqa: ANN401  # any argument
+    """The same without values: tensors, also in lists, by their sizes and strides alone."""
+    if isinstance(value, torch.Tensor):
+        with _disable_current_modes():
+            return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+    if isinstance(value, list):
+        return [hollow(v) for v in value]
+    return value
+
+
+def tensors_in(values: list[Any]) -> list[torch.Tensor]:
+    """The tensors among arguments, also in lists."""
+    found = []
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, list):
+            found += tensors_in(value)
+    return found
+
+
+def _planned(
+    function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], tensors: list[torch.Tensor]
+) -> tuple[int, int]:
+    """Elements that a call would make, and its multiply-accumulates; nothing where neither sizes nor values tell."""
+    if not isinstance(function, torch._ops.OpOverload):  # noqa: SLF001  # torch has no public name for it
+        return 0, 0
+    positional, named = [hollow(a) for a in args], {name: hollow(value) for name, value in kwargs.items()}
+    with _disable_current_modes():
+        try:
+            result = function(*positional, **named)
+        except Exception:  # noqa: BLE001  # torch says in any way that it takes values; the call will say what is wrong
+            return _by_values(function, tensors), 0
+    outputs = tensors_in([list(result) if isinstance(result, tuple) else result])
+    call = Call(function, tuple(positional), named, tuple(outputs))
+    operator = find(call.packet)
+    macs = operator.cost(call).macs if operator and operator.cost and outputs else 0
+    return sum(t.numel() for t in outputs), macs
+
+
+def _by_values(function: torch._ops.OpOverload, tensors: list[torch.Tensor]) -> int:
+    """No fewer elements than such an operator makes of these."""
+    if str(function.overloadpacket) not in _SIZED_BY_VALUES:
+        return 0
+    values = sum(int(t.abs().double().sum()) for t in tensors if not t.is_floating_point() and not t.is_complex())
+    return (values + 1) * sum(t.numel() for t in tensors)
