@@ -56,7 +56,7 @@ def open_model(
     """Open a model by file, by factory or by name.
 
     Args:
-        target: a file (torch.save, safetensors, ONNX; told apart by content), `FILE.py:factory` or
+        target: a file (torch.save, torch.export, safetensors, ONNX; told apart by content), `FILE.py:factory` or
             `package.module:factory`.
         weights: a state_dict for a factory's network: a safetensors or torch.save file.
         kwargs: keyword arguments for the factory.

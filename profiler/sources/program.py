@@ -19,7 +19,6 @@ from profiler.errors import ModelError, RefusedError
 from profiler.sources.checkpoint import TensorEntry
 from profiler.sources.limits import DEFAULT, Limits
 from profiler.sources.opened import OpenedModel
-from profiler.sources.program_arguments import Ref
 from profiler.sources.program_inputs import ProgramInputs
 from profiler.sources.program_json import Reader
 from profiler.sources.program_module import ProgramModule, built
@@ -191,6 +190,3 @@ _MODES = {"torch.ops.aten.batch_norm.default": "training", "torch.ops.aten.dropo
 def _trains(inputs: tuple[tuple[str, object], ...], target: str) -> bool:
     name = _MODES.get(target)
     return name is not None and any(n == name and value is True for n, value in inputs)
-
-
-__all__ = ["Ref", "open_program"]

@@ -12,6 +12,8 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
 from profiler.aten import Call, find
+from profiler.errors import ModelError
+from profiler.sources.program_targets import Target
 
 # Elements that one operator may make of far fewer, and integers that a whole run may compute.
 _MOST_MADE = 1 << 26
@@ -27,13 +29,22 @@ class Bounds:
     def __init__(self) -> None:
         self._integers = 0
 
-    def within(self, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> bool:
-        """Whether a call on these may be computed with values; it is one without tensors that have none."""
+    def within(self, target: Target, args: list[Any], kwargs: dict[str, Any]) -> bool:
+        """Whether a call on these may be computed with values; it is one without tensors that have none.
+
+        Raises:
+            ModelError: it may not, and there is nothing to follow by size, or what runs is a tracer.
+        """
         tensors = tensors_in([*args, *kwargs.values()])
-        if not tensors or torch._C._get_tracing_state() is not None:  # noqa: SLF001  # what is called here would be traced
+        tracing = torch._C._get_tracing_state() is not None  # noqa: SLF001  # what is called here would be traced
+        if not target.documented:
+            if tensors and not tracing:
+                return False
+            raise ModelError(f"{target.function} is not run on values: what it does with any is not documented")
+        if tracing or not tensors:
             return True
         taken = sum(t.numel() for t in tensors)
-        made, macs = _planned(function, args, kwargs, tensors)
+        made, macs = _planned(target.function, args, kwargs, tensors)
         if made > _MOST_MADE and made > _FAR_FEWER * taken:
             return False
         if any(t.is_floating_point() or t.is_complex() for t in tensors):

@@ -112,7 +112,10 @@ class ProgramInputs:
             raise UsageError(f"--dim {wrong}")
         args = tuple(self._example(given, symbols) for given in self._inputs)
         shown = [f"{i.name} {_written(a)}" for i, a in zip(self._inputs, args, strict=True) if i.constant is None]
-        return ExampleInputs(args, note=f"input {', '.join(shown)} as the program declares it{self._told(symbols)}")
+        filled = any(isinstance(a, torch.Tensor) and not a.is_meta for a in args)
+        values = ", integers 0, those of masks 1" if filled else ""
+        note = f"input {', '.join(shown)} as the program declares it{values}{self._told(symbols)}"
+        return ExampleInputs(args, note=note)
 
     def _told(self, symbols: Mapping[str, int]) -> str:
         free = self._free()
@@ -130,10 +133,10 @@ class ProgramInputs:
         shape = tuple(value_of(size, symbols, self._source) or 0 for size in given.meta.sizes)
         checked_elements(shape, f"{self._source}, its input {given.name}", self._limits)
         dtype = given.meta.dtype
-        small = torch.Size(shape).numel() <= _MOST_VALUES
-        if dtype.is_floating_point or dtype.is_complex or not small:
+        if not _has_values(shape, dtype):
             return torch.empty(shape, dtype=dtype, device="meta")
-        return torch.zeros(shape, dtype=dtype)
+        # Numbers that mask are 1 where something is seen; truth values, by torch's own convention, where it is not.
+        return torch.full(shape, int("mask" in given.name and dtype != torch.bool), dtype=dtype)
 
     def parameters(self) -> list[Parameter]:
         """The parameters of the program's forward."""
@@ -197,6 +200,10 @@ class ProgramInputs:
 
 
 _KINDS = ("user_input", "constant_input")
+
+
+def _has_values(shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+    return not dtype.is_floating_point and not dtype.is_complex and torch.Size(shape).numel() <= _MOST_VALUES
 
 
 def _written(value: Any) -> str:  # noqa: ANN401  # any input

@@ -74,7 +74,7 @@ class Reader:
     def _checked(self, read: Callable[[Any], Any], value: object, what: str) -> Any:  # noqa: ANN401  # what `read` gives
         try:
             return read(value)
-        except (Malformed, KeyError) as error:
+        except (Malformed, KeyError, RecursionError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
             self._damaged(f"{what}: {reason}", error)
 
@@ -106,7 +106,7 @@ class Reader:
             inputs=tuple(self._spec(spec, n) for n, spec in enumerate(as_list(signature["input_specs"]))),
             outputs=tuple(self._argument(_field(s, "arg"), 0) for kind, s in outputs if kind == "user_output"),
             ranges=dict(self._ranges(_as_mapping(value.get("range_constraints") or {}))),
-            modules=tuple(self._name(_field(e, "fqn")) for e in as_list(module.get("module_call_graph") or [])),
+            modules=tuple(self._path(_field(e, "fqn")) for e in as_list(module.get("module_call_graph") or [])),
             written_by=str(value.get("torch_version", "2.4 or older"))[:40],
         )
 
@@ -128,7 +128,7 @@ class Reader:
         target = _TARGETS.get(kind)
         if target is None:
             raise Malformed(f"an input of the kind {kind!r} is not known")
-        named = self._name(_field(spec, target)) if target else ""
+        named = self._path(_field(spec, target)) if target else ""
         return InputSpec(kind, Ref(self._name(_field(_field(spec, "arg"), "name"))), named)
 
     def _graph(self, value: Any, depth: int) -> Graph:  # noqa: ANN401  # any JSON
@@ -164,7 +164,7 @@ class Reader:
         for entry in entries:
             key, _, rest = entry.partition(",")
             path, _, kind = rest.partition(",")
-            frames.append(Frame(key, self._name(path), self._name(kind).rpartition(".")[2] or "Module"))
+            frames.append(Frame(key, self._path(path), self._name(kind).rpartition(".")[2] or "Module"))
         return tuple(frames)
 
     def _argument(self, value: Any, depth: int) -> Any:  # noqa: ANN401  # any argument
@@ -178,6 +178,12 @@ class Reader:
         if read is None:
             raise Malformed(f"an argument of the kind {kind!r} is not known")
         return read(held)
+
+    def _path(self, value: Any) -> str:  # noqa: ANN401  # any JSON
+        """A dotted name, of a module or of a tensor in one."""
+        path = self._name(value)
+        self._limits.check("nesting", path.count("."), f"{self._source}, its modules")
+        return path
 
     def _name(self, value: Any) -> str:  # noqa: ANN401  # any JSON
         text = as_text(value)

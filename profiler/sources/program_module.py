@@ -181,11 +181,9 @@ def _run(block: Block, holders: Mapping[str, nn.Module], values: list[Any], boun
 def _do(step: Step, values: list[Any], bounds: Bounds) -> None:
     args = [_filled(value, values) for value in step.args]
     kwargs = {name: _filled(value, values) for name, value in step.kwargs.items()}
-    if not any(t.is_meta for t in tensors_in([*args, *kwargs.values()])):  # else it is followed by sizes alone
-        if not step.target.documented:
-            raise ModelError(f"{step.target.function} is not run on values: what it does with any is not documented")
-        if not bounds.within(step.target.function, args, kwargs):
-            args, kwargs = [hollow(a) for a in args], {name: hollow(value) for name, value in kwargs.items()}
+    by_size = any(t.is_meta for t in tensors_in([*args, *kwargs.values()]))
+    if not by_size and not bounds.within(step.target, args, kwargs):
+        args, kwargs = [hollow(a) for a in args], {name: hollow(value) for name, value in kwargs.items()}
     _keep(step.outputs, step.target.function(*args, **kwargs), values)
     for number in step.dead:
         values[number] = None

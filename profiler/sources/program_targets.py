@@ -28,7 +28,8 @@ _DOCUMENTED = frozenset(
         *("_native_batch_norm_legit_no_training", "_safe_softmax", "_log_softmax", "avg_pool2d", "pixel_shuffle"),
         *("hann_window", "hamming_window", "blackman_window", "bartlett_window", "kaiser_window", "logspace"),
         *("scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu", "multi_head_attention"),
-        *("empty_permuted", "new_empty_strided", "detach_", "lift", "is_floating_point", "normal", "range"),
+        *("empty_permuted", "new_empty_strided", "lift", "is_floating_point", "normal", "range"),
+        *("diff", "isin", "cummax", "cummin", "logcumsumexp", "gcd", "lcm", "unique_dim", "nonzero_static", "argwhere"),
     )
 )
 # They check what was found when the program was exported, and compute nothing.

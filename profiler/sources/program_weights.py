@@ -52,11 +52,16 @@ class Weights:
         if meta is None:
             raise ModelError(f"{self._path}: {name} is no tensor")
         self._check(name, meta)
+        info = self._members.get(f"{folder}{payload.file}")
+        if info is None:
+            raise ModelError(f"{self._path}: is incomplete: {payload.file}, with the values of {name}, is missing")
+        if not info.file_size:  # of a model without values, whose tensors are all said to lie in one empty member
+            return self.declared(name, payload)
         sizes, strides, offset = _whole(meta)
         key = (folder, payload.file, meta.dtype, sizes, strides, offset, meta.requires_grad, payload.is_param)
         found = self._made.get(key)
         if found is None:
-            storage = self._storage(folder, name, payload)
+            storage = self._storage(folder, payload)
             if storage.device.type != "meta" and _reach(payload) > storage.nbytes():
                 raise ModelError(f"{self._path}: {name} reaches beyond its {storage.nbytes():,} bytes")
             tensor = torch.empty(0, dtype=meta.dtype, device=storage.device)
@@ -89,15 +94,13 @@ class Weights:
         self._limits.check("elements", offset + sum(s * max(n - 1, 0) for n, s in zip(sizes, strides, strict=True)),
                            f"{self._path}, {name}")  # fmt: skip
 
-    def _storage(self, folder: str, name: str, payload: Payload) -> torch.UntypedStorage:
+    def _storage(self, folder: str, payload: Payload) -> torch.UntypedStorage:
         member = f"{folder}{payload.file}"
         found = self._storages.get(member)
         if found is not None:
             return found
-        info = self._members.get(member)
-        if info is None:
-            raise ModelError(f"{self._path}: is incomplete: {payload.file}, with the values of {name}, is missing")
-        raw = None if payload.pickled or not self._native or not info.file_size else self._raw(info)
+        info = self._members[member]
+        raw = None if payload.pickled or not self._native else self._raw(info)
         if raw is None:
             raw = torch.empty(max(_reach(payload), info.file_size), dtype=torch.uint8, device="meta")
         self._storages[member] = storage = raw.untyped_storage()
