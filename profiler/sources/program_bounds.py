@@ -5,13 +5,14 @@ vouches for could make much of that: a row of numbers repeated a million times, 
 goes beyond the bounds here is followed by its size alone, as large tensors are.
 """
 
-from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
 from profiler.aten import Call, find
+from profiler.environment import available_memory
 from profiler.errors import ModelError
 from profiler.sources.program_targets import Target
 
@@ -28,24 +29,35 @@ class Bounds:
 
     def __init__(self) -> None:
         self._integers = 0
+        self._most = (available_memory() or inf) / 16  # elements of eight bytes that fill half of it
 
-    def within(self, target: Target, args: list[Any], kwargs: dict[str, Any]) -> bool:
-        """Whether a call on these may be computed with values; it is one without tensors that have none.
+    def called(self, target: Target, args: list[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401  # what it gives
+        """Call a target, without the values of its arguments where it goes beyond a bound.
 
         Raises:
-            ModelError: it may not, and there is nothing to follow by size, or what runs is a tracer.
+            ModelError: it may not see values, and there is nothing to follow by size, or what runs is a tracer.
         """
+        function = target.function
         tensors = tensors_in([*args, *kwargs.values()])
-        tracing = torch._C._get_tracing_state() is not None  # noqa: SLF001  # what is called here would be traced
-        if not target.documented:
-            if tensors and not tracing:
-                return False
-            raise ModelError(f"{target.function} is not run on values: what it does with any is not documented")
-        if tracing or not tensors:
-            return True
+        if any(t.is_meta for t in tensors):  # it is followed by sizes anyway
+            return function(*args, **kwargs)
+        tracing = torch._C._get_tracing_state() is not None  # noqa: SLF001  # nothing public tells it
+        if not target.documented and (tracing or not tensors):
+            raise ModelError(f"{function} is not run on values: what it does with any is not documented")
+        if tracing or (
+            target.documented and self._within(target, args, kwargs, tensors)
+        ):  # a tracer would note ours, too
+            return function(*args, **kwargs)
+        args, kwargs = _hollow_call(target, args, kwargs)
+        if tensors:
+            return function(*args, **kwargs)
+        with _disable_current_modes():  # a walk with values would give it some
+            return function(*args, **kwargs)
+
+    def _within(self, target: Target, args: list[Any], kwargs: dict[str, Any], tensors: list[torch.Tensor]) -> bool:
         taken = sum(t.numel() for t in tensors)
-        made, macs = _planned(target.function, args, kwargs, tensors)
-        if made > _MOST_MADE and made > _FAR_FEWER * taken:
+        made, macs = _planned(target, args, kwargs, tensors)
+        if made > self._most or (tensors and made > _MOST_MADE and made > _FAR_FEWER * taken):
             return False
         if any(t.is_floating_point() or t.is_complex() for t in tensors):
             return True
@@ -74,13 +86,20 @@ def tensors_in(values: list[Any]) -> list[torch.Tensor]:
     return found
 
 
-def _planned(
-    function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], tensors: list[torch.Tensor]
-) -> tuple[int, int]:
+def _hollow_call(target: Target, args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments without values, and what they make without any."""
+    named = {name: hollow(value) for name, value in kwargs.items()}
+    if "device" in target.keyword_only:
+        named["device"] = torch.device("meta")
+    return [hollow(value) for value in args], named
+
+
+def _planned(target: Target, args: list[Any], kwargs: dict[str, Any], tensors: list[torch.Tensor]) -> tuple[int, int]:
     """Elements that a call would make, and its multiply-accumulates; nothing where neither sizes nor values tell."""
+    function = target.function
     if not isinstance(function, torch._ops.OpOverload):  # noqa: SLF001  # torch has no public name for it
         return 0, 0
-    positional, named = [hollow(a) for a in args], {name: hollow(value) for name, value in kwargs.items()}
+    positional, named = _hollow_call(target, args, kwargs)
     with _disable_current_modes():
         try:
             result = function(*positional, **named)

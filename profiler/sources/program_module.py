@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from profiler.errors import ModelError, UsageError
-from profiler.sources.program_bounds import Bounds, hollow, tensors_in
+from profiler.sources.program_bounds import Bounds
 from profiler.sources.program_plan import Block, Plan, Slot, Step
 
 Held = Mapping[str, torch.Tensor]
@@ -181,10 +181,7 @@ def _run(block: Block, holders: Mapping[str, nn.Module], values: list[Any], boun
 def _do(step: Step, values: list[Any], bounds: Bounds) -> None:
     args = [_filled(value, values) for value in step.args]
     kwargs = {name: _filled(value, values) for name, value in step.kwargs.items()}
-    by_size = any(t.is_meta for t in tensors_in([*args, *kwargs.values()]))
-    if not by_size and not bounds.within(step.target, args, kwargs):
-        args, kwargs = [hollow(a) for a in args], {name: hollow(value) for name, value in kwargs.items()}
-    _keep(step.outputs, step.target.function(*args, **kwargs), values)
+    _keep(step.outputs, bounds.called(step.target, args, kwargs), values)
     for number in step.dead:
         values[number] = None
 

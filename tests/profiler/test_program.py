@@ -638,6 +638,18 @@ BOMBS = {
         node("torch.ops.aten.full.default", {"size": {"as_ints": [4]}, "fill_value": whole(1 << 40)}, "n0"),
         node("torch.ops.aten.repeat_interleave.Tensor", {"repeats": tensor("n0")}, "n1"),
     ],
+    "giant constants where values are computed": [
+        node("torch.ops.aten.sum.default", {"self": tensor("x")}, "n0"),
+        {
+            **node("torch.ops.aten.item.default", {"self": tensor("n0")}, ""),
+            "outputs": [{"as_sym_float": {"as_name": "n1"}}],
+        },
+        node("torch.ops.aten.zeros.default", {"size": {"as_ints": [1 << 36]}}, "n2"),
+        *(
+            node("torch.ops.aten.repeat.default", {"self": tensor(f"n{n}"), "repeats": {"as_ints": [60]}}, f"n{n + 1}")
+            for n in range(2, 9)
+        ),
+    ],
     "giant constants": [
         node("torch.ops.aten.full.default", {"size": {"as_ints": [1 << 35]}, "fill_value": whole(1)}, "n0"),
         node("torch.ops.aten.neg.default", {"self": tensor("n0")}, "n1"),
