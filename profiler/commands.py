@@ -52,7 +52,9 @@ def _dims(_context: click.Context, _option: click.Parameter, texts: tuple[str, .
     help="An input: 1x3x224x224, 1x16:int64 or input_ids=1x16:int64; repeat.",
 )
 @click.option("--inputs", "arrays", metavar="FILE.npz", help="Inputs as arrays, by the names of forward's parameters.")
-@click.option("--dim", "dims", multiple=True, callback=_dims, metavar="NAME=N", help="Size of an ONNX axis; repeat.")
+@click.option(
+    "--dim", "dims", multiple=True, callback=_dims, metavar="NAME=N", help="Size that a graph leaves free; repeat."
+)
 @click.option("--weights", metavar="FILE", help="State dict for a FILE.py:factory target.")
 @click.option("--format", "style", type=click.Choice(FORMATS), default="table", show_default=True)
 @click.option("--output", metavar="FILE", help="Write the report there instead of to the terminal.")
@@ -128,7 +130,7 @@ def profile(  # noqa: PLR0913  # one parameter per option
 ) -> None:
     """Sizes, receptive fields, MACs, FLOPs and parameters of TARGET, layer by layer.
 
-    TARGET is a model file (.pt, .pth, .safetensors, .onnx), FILE.py:factory or package.module:factory.
+    TARGET is a model file (.pt, .pth, .pt2, .safetensors, .onnx), FILE.py:factory or package.module:factory.
     """
     from profiler.files import check_writable
     from profiler.progress import shown

@@ -17,6 +17,7 @@ from profiler.sources.legacy import open_legacy
 from profiler.sources.limits import DEFAULT, Limits, check_file
 from profiler.sources.onnx_file import open_onnx
 from profiler.sources.opened import OpenedModel
+from profiler.sources.program import open_program
 from profiler.sources.pyfile import load_attribute
 from profiler.sources.safetensors_file import open_safetensors
 from profiler.sources.torch_zip import open_torch_zip
@@ -39,7 +40,7 @@ OPENERS: dict[str, Opener] = {
     "legacy torch": open_legacy,
     "torchscript": open_torchscript,
     "pickle": refuse_pickle,
-    "program": _refuses("is a torch.export program, which unpickles as it loads; export to ONNX instead"),
+    "program": open_program,
     "safetensors": open_safetensors,
     "index": _refuses("is no index of safetensors shards"),
     "onnx": open_onnx,
@@ -59,7 +60,7 @@ def open_model(
     """Open a model by file, by factory or by name.
 
     Args:
-        target: a file (torch.save, safetensors, ONNX; told apart by content), `FILE.py:factory` or
+        target: a file (torch.save, torch.export, safetensors, ONNX; told apart by content), `FILE.py:factory` or
             `package.module:factory`.
         weights: a file with the tensors of a factory's network: torch.save (a state_dict, or a checkpoint that has
             one in it), TorchScript or safetensors.
