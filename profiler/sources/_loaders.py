@@ -3,7 +3,9 @@
 Lint bans these functions everywhere else.
 """
 
+import pickle
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import onnx
@@ -11,6 +13,7 @@ import torch
 from torch import nn
 
 from profiler.errors import ModelError
+from profiler.sources.neighbours import Neighbours
 
 
 def load_tensors(path: Path) -> Any:  # noqa: ANN401  # the checkpoint's own structure
@@ -28,13 +31,39 @@ def load_stock_module(path: Path, classes: list[Any]) -> nn.Module:
 
 
 def load_trusted(path: Path) -> Any:  # noqa: ANN401  # whatever the file builds
-    """Whatever the file builds. It runs the file's code: only after the user has said `--trust`."""
-    return _load(path, weights_only=False)
+    """Whatever the file builds. It runs the file's code: only after the user has said `--trust`.
 
+    Classes of the author's own are looked for as `neighbours` says, and can import their neighbours from then on.
 
-def _load(path: Path, *, weights_only: bool) -> Any:  # noqa: ANN401  # as above
+    Raises:
+        ModelError: it names a class that is not there, it raises, or it ends the program.
+    """
     try:
-        return torch.load(path, map_location="cpu", weights_only=weights_only)
+        return _load(path, weights_only=False, pickle_module=_finding(Neighbours(path)))
+    except SystemExit as error:
+        raise ModelError(f"{path}: its code ended the program (exit code {error.code})") from error
+
+
+def _finding(neighbours: Neighbours) -> ModuleType:
+    """The pickle module with another way to find classes; torch.load wants a module."""
+
+    class Unpickler(pickle.Unpickler):  # the user trusts the file
+        def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401  # whatever it names
+            return neighbours.find(module, name, super().find_class)
+
+    def load(file: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # as pickle.load
+        return Unpickler(file, **kwargs).load()
+
+    module = ModuleType("pickle")
+    vars(module).update({**vars(pickle), "Unpickler": Unpickler, "load": load})
+    return module
+
+
+def _load(path: Path, *, weights_only: bool, pickle_module: ModuleType | None = None) -> Any:  # noqa: ANN401  # as above
+    try:
+        return torch.load(path, map_location="cpu", weights_only=weights_only, pickle_module=pickle_module)
+    except ModelError:
+        raise
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         raise ModelError(f"{path}: torch could not read it: {type(error).__name__}: {reason}") from error

@@ -13,6 +13,10 @@ from profiler.errors import ModelError, RefusedError
 from profiler.sources.limits import DEFAULT, Limits
 
 
+class UnusualPickleError(RefusedError):
+    """A pickle that does what torch.save's own never do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Global:
     """A name that the pickle asks for."""
@@ -95,7 +99,7 @@ class _Machine:
     def _callable(self, value: object) -> Global:
         if not isinstance(value, Global):
             asked = ", ".join(map(str, self.names))
-            raise RefusedError(
+            raise UnusualPickleError(
                 f"{self.source}: the pickle calls something that it computed itself from {asked}; refused"
             )
         return value
@@ -104,21 +108,21 @@ class _Machine:
         state = self.stack.pop()
         target = self.stack[-1]
         if not isinstance(target, Instance | Result):
-            raise RefusedError(f"{self.source}: the pickle sets the state of a {type(target).__name__}; refused")
+            raise UnusualPickleError(f"{self.source}: the pickle sets the state of a {type(target).__name__}; refused")
         target.state = state
 
     def setitems(self, pairs: list[Any]) -> None:
         target = self.stack[-1]
         items = target.items if isinstance(target, Result) else target
         if not isinstance(items, dict):
-            raise RefusedError(f"{self.source}: the pickle sets items of a {type(target).__name__}; refused")
+            raise UnusualPickleError(f"{self.source}: the pickle sets items of a {type(target).__name__}; refused")
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             items[key if isinstance(key, str | int | float | bool | tuple | None) else id(key)] = value
 
     def appends(self, values: list[Any]) -> None:
         target = self.stack[-1]
         if not isinstance(target, list):
-            raise RefusedError(f"{self.source}: the pickle appends to a {type(target).__name__}; refused")
+            raise UnusualPickleError(f"{self.source}: the pickle appends to a {type(target).__name__}; refused")
         target.extend(values)
 
     def tuple_of(self, count: int) -> None:
@@ -185,7 +189,7 @@ def read_symbolically(data: bytes, source: str, limits: Limits = DEFAULT) -> tup
         limits: how many opcodes there may be.
 
     Raises:
-        RefusedError: it uses an opcode, or a way to build things, that torch.save never does.
+        UnusualPickleError: it uses an opcode, or a way to build things, that torch.save never does.
         ModelError: it is truncated or malformed.
     """
     machine = _Machine(source)
@@ -193,7 +197,9 @@ def read_symbolically(data: bytes, source: str, limits: Limits = DEFAULT) -> tup
         for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
             handler = OPCODES.get(opcode.name)
             if handler is None:
-                raise RefusedError(f"{source}: the pickle uses the opcode {opcode.name}, which torch.save never writes")
+                raise UnusualPickleError(
+                    f"{source}: the pickle uses the opcode {opcode.name}, which torch.save never writes"
+                )
             if count > limits.opcodes:
                 limits.check("opcodes", count, f"{source}, its pickle")
             handler(machine, argument)

@@ -4,8 +4,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from profiler.errors import ModelError, RefusedError
 from profiler.sources import _loaders
 from profiler.sources.checkpoint import (
@@ -16,7 +14,8 @@ from profiler.sources.checkpoint import (
     unknown_names,
 )
 from profiler.sources.limits import DEFAULT, Limits
-from profiler.sources.opcodes import Global, Instance, read_symbolically
+from profiler.sources.loaded import opened_from
+from profiler.sources.opcodes import Global, Instance, UnusualPickleError, read_symbolically
 from profiler.sources.opened import OpenedModel
 
 
@@ -27,23 +26,21 @@ def open_torch_zip(path: Path, *, trust: bool = False, limits: Limits = DEFAULT)
         RefusedError: it would have to run code, or breaks one of the rules in `checkpoint`.
         ModelError: it is damaged.
     """
-    tree, names = _checked(path, limits)
+    try:
+        tree, names = _checked(path, limits)
+    except UnusualPickleError:
+        if not trust:
+            raise
+        return opened_from(path, _loaders.load_trusted(path))
     unknown = unknown_names(names)
     if unknown and not trust:
         raise RefusedError(_refusal(path, unknown))
     if unknown or (isinstance(tree, Instance) and trust):
-        return _opened(path, limits, _loaders.load_trusted(path))
+        return opened_from(path, _loaders.load_trusted(path))
     check_module(tree, str(path))
     if isinstance(tree, Instance):
         classes = [stock_classes()[n] for n in names if n in stock_classes()]
-        return _opened(path, limits, _loaders.load_stock_module(path, classes))
-    return OpenedModel(str(path), "weights", tensors=tensors_in(tree, str(path)), path=path)
-
-
-def _opened(path: Path, limits: Limits, value: Any) -> OpenedModel:  # noqa: ANN401  # whatever was stored
-    if isinstance(value, torch.nn.Module):
-        return OpenedModel(str(path), "module", module=value.eval(), path=path)
-    tree, _ = _checked(path, limits)
+        return opened_from(path, _loaders.load_stock_module(path, classes))
     return OpenedModel(str(path), "weights", tensors=tensors_in(tree, str(path)), path=path)
 
 
