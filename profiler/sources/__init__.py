@@ -59,7 +59,8 @@ def open_model(
             `package.module:factory`.
         weights: a state_dict for a factory's network: a safetensors or torch.save file.
         kwargs: keyword arguments for the factory.
-        trust: let code in the file run.
+        trust: let code in the file run, in this very process and without limits: a script that says so is itself the
+            process that trusts. The command line's `--trust` starts another one for it; see docs/security.md.
         limits: how much the file may ask for.
 
     Raises:
