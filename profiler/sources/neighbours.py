@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler.errors import ModelError
-from profiler.sources.pyfile import folder_on_path, is_contested, line_of
+from profiler.sources.pyfile import comes_first, folder_on_path, is_contested, line_of
 
 MOST_SCRIPTS, MOST_SCRIPT_BYTES = 200, 1 << 20
 _folders: set[Path] = set()  # whose code was loaded for a pickle
@@ -97,7 +97,9 @@ def source_of(module: str, folder: Path) -> Path | None:
         return None
     path = folder.joinpath(*parts)
     candidates = [p for s in all_suffixes() for p in (path / f"__init__{s}", path.with_name(path.name + s))]
-    return next((p for p in candidates if p.is_file()), None)
+    with suppress(OSError):  # a folder that is not ours to look into
+        return next((p for p in candidates if p.is_file()), None)
+    return None
 
 
 @contextmanager
@@ -107,7 +109,8 @@ def importable(folder: Path, module: str) -> Iterator[None]:
     _folders.add(folder)
     if builtins.__import__ is not _import:
         builtins.__import__ = _import
-    with folder_on_path(folder, frozenset({module.partition(".")[0]})):
+    standard = {name for name in sys.stdlib_module_names - set(sys.modules) if source_of(name, folder)}
+    with folder_on_path(folder, frozenset({module.partition(".")[0], *standard})):
         yield
 
 
@@ -142,7 +145,7 @@ def _import(
 ) -> Any:  # noqa: ANN401  # a module
     """`import` as a statement calls it; for code in one of the folders that folder comes first."""
     folder = _folder_of(globals)
-    if folder is not None and globals is not None:
+    if folder is not None and globals is not None and not comes_first(folder):
         package = str(globals.get("__package__") or "")
         wanted = name if level == 0 else f"{package}.{name}"
         top = wanted.partition(".")[0]

@@ -19,6 +19,7 @@ _OUR_FOLDER = Path(__file__).resolve().parents[2]
 
 _serial = itertools.count()
 _owners: dict[str, Path] = {}  # top-level name in sys.modules -> the user's folder that it was loaded from
+_first: list[Path] = []  # folders that come first on sys.path now, the last one before the others
 _set_aside: dict[Path, dict[str, ModuleType]] = {}  # folder -> its modules whose names belong to somebody else outside
 
 
@@ -31,27 +32,35 @@ def folder_on_path(folder: Path, names: frozenset[str] = frozenset()) -> Iterato
 
     Args:
         folder: the user's.
-        names: top-level names that are the folder's own, also where that is a folder without __init__.py.
+        names: top-level names that are the folder's own, also where that is a folder without __init__.py, or where the
+            standard library has a module of that name.
     """
     folder = folder.resolve()
     present = _present(folder)
     contested = _contested(folder, present) | {n for n in names if n in sys.modules and not _lies_in(n, folder)}
-    contested |= {name.partition(".")[0] for name in _set_aside.get(folder, {})}
+    contested |= {name.partition(".")[0] for name in _set_aside.get(folder, {})} | names & sys.stdlib_module_names
     others = _taken_out(contested)
     sys.modules.update(_set_aside.pop(folder, {}))
     before = set(sys.modules)
     importlib.invalidate_caches()  # the folder may have changed since it was last here
     sys.modules.update({n: _namespace(n, folder) for n in names - before if not _regular(n, folder)})
     sys.path.insert(0, str(folder))
+    _first.append(folder)
     try:
         yield
     finally:
+        _first.pop()
         with suppress(ValueError):  # the code may have rearranged the path
             sys.path.remove(str(folder))
-        _set_aside[folder] = _taken_out(contested)
+        _set_aside.setdefault(folder, {}).update(_taken_out(contested))
         sys.modules.update(others)
         for name in present & (set(sys.modules) - before - set(others)):
             _owners[name] = folder
+
+
+def comes_first(folder: Path) -> bool:
+    """Whether the folder comes first on sys.path now, and its modules stand under their names."""
+    return _first[-1:] == [folder]
 
 
 def is_contested(module: str, folder: Path) -> bool:

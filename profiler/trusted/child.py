@@ -33,8 +33,8 @@ def main(start: Mapping[str, Any]) -> None:
         start: `parent`, its process; `program`, the file whose main() parses; the arguments are in sys.argv.
     """
     try:
-        linux.die_with_parent(start["parent"])
         notes = confine()
+        linux.die_with_parent(start["parent"])  # a change of rights could undo it
         program = _loaded(start["program"])
         arguments = sys.argv[1:]
         sys.argv[:] = [start["program"], *arguments]

@@ -40,7 +40,7 @@ def leave_network() -> None:
         _called("unshare", _CLONE_NEWNET)
     except OSError:
         # A user namespace of one user would keep root from the files of all others.
-        if os.geteuid() == 0 or not _succeeds_in_a_fork():
+        if not HERE or os.geteuid() == 0 or not _succeeds_in_a_fork():
             raise
         _leave_with_user()
 

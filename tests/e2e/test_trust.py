@@ -90,7 +90,7 @@ def saved(folder, path, package, value="Net()"):
 
 
 @pytest.mark.parametrize("regular", [True, False], ids=["package", "no __init__.py"])
-@pytest.mark.parametrize("package", ["models", "profiler", "quant"])
+@pytest.mark.parametrize("package", ["models", "profiler"])
 def test_a_class_in_a_package_of_the_users_folder(package, regular, tmp_path):
     path = saved(folder_of(tmp_path / "theirs", package, regular=regular), tmp_path / "theirs/net.pt", package)
     (tmp_path / "elsewhere").mkdir()

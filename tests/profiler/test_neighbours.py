@@ -52,14 +52,17 @@ def test_two_files_whose_packages_have_the_same_name(package, tmp_path):
     assert importlib.import_module("profiler.errors").ModelError is ModelError
 
 
-def test_netgauges_own_imports_never_come_from_there(tmp_path):
+def test_netgauges_own_imports_never_come_from_there(tmp_path, monkeypatch):
     path = saved(tmp_path, "models", "x")
-    (tmp_path / "statistics.py").write_text("raise SystemExit")
-    sys.modules.pop("statistics", None)
-    open_model(path, trust=True)
-    import statistics
+    text = (tmp_path / "models/net.py").read_text()
+    (tmp_path / "models/net.py").write_text(f"import graphlib\n{text.replace('beside', 'graphlib')}")
+    (tmp_path / "graphlib.py").write_text("MARK = 'theirs'")
+    monkeypatch.delitem(sys.modules, "graphlib", raising=False)
+    module = open_model(path, trust=True).module
+    import graphlib
 
-    assert not Path(statistics.__file__).is_relative_to(tmp_path)
+    assert graphlib.TopologicalSorter
+    assert module(None) == "theirsx"
     assert str(tmp_path) not in sys.path
 
 
@@ -75,3 +78,16 @@ def test_names_that_are_no_modules_are_not_looked_for(module, tmp_path):
     (tmp_path / "net.py").touch()
     assert source_of("net", tmp_path) == tmp_path / "net.py"
     assert source_of(module, tmp_path) is None
+
+
+def test_a_package_named_as_ours_is_loaded_once(tmp_path):
+    path = saved(tmp_path, "profiler", "x")
+    (tmp_path / "profiler/__init__.py").write_text(
+        "import pathlib; p = pathlib.Path('loads'); p.write_text((p.read_text() if p.exists() else '') + 'x')"
+    )
+    text = (tmp_path / "profiler/net.py").read_text()
+    (tmp_path / "profiler/net.py").write_text(f"from profiler import late\n{text}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        assert open_model(path, trust=True).module(None) == "xx"
+    assert (tmp_path / "loads").read_text() == "x"
