@@ -27,6 +27,13 @@ def _set_debug(context: click.Context, *, on: bool) -> None:
 class LazyGroup(click.Group):
     """A group whose subcommands are imported on first use."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, and keep what was written: with `--trust` it is run in another process."""
+        from profiler.trusted.options import ARGUMENTS, PROGRAM
+
+        ctx.meta.update({PROGRAM: __file__, ARGUMENTS: list(args)})
+        return super().parse_args(ctx, args)
+
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """All names, in the table's order."""
         return list(COMMANDS)
@@ -68,13 +75,21 @@ def _checkout() -> Path | None:
     return here if (here / "models" / "digits_mobile.py").exists() and Path(__file__).name == "cli.py" else None
 
 
-def main() -> None:
-    """Run the command line; errors end in one or two lines and an exit code."""
+def main(arguments: list[str] | None = None, confined: tuple[str, ...] | None = None) -> None:
+    """Run the command line; errors end in one or two lines and an exit code.
+
+    Args:
+        arguments: what was written; sys.argv has it where None.
+        confined: in the process of `--trust` alone, what it could not give up, in sentences.
+    """
     from profiler.errors import NetgaugeError
+    from profiler.trusted.options import CONFINED
 
     context: click.Context | None = None
     try:
-        with cli.make_context("netgauge", sys.argv[1:]) as context:
+        with cli.make_context("netgauge", sys.argv[1:] if arguments is None else arguments) as context:
+            if confined is not None:
+                context.meta[CONFINED] = confined
             code = cli.invoke(context)
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as done:
@@ -83,7 +98,8 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("stopped", err=True)
+        if confined is None:  # else the process that started this one says so
+            click.echo("stopped", err=True)
         sys.exit(130)
     except NetgaugeError as error:
         _explain(context, error, str(error))
@@ -95,10 +111,14 @@ def main() -> None:
 
 
 def _explain(context: click.Context | None, error: BaseException, text: str) -> None:
+    from profiler.trusted.options import hint
+
     if context is not None and context.find_root().meta.get("netgauge.debug"):
         import traceback
 
         traceback.print_exception(error)
+    if context is not None:
+        text += hint(error, context.meta)
     click.echo(f"error: {text}", err=True)
 
 

@@ -11,6 +11,7 @@ import click
 
 from profiler.errors import RefusedError, UsageError
 from profiler.gates import Said, checked, verify
+from profiler.trusted.options import trusting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -106,8 +107,7 @@ def _dims(_context: click.Context, _option: click.Parameter, texts: tuple[str, .
 @click.option("--verify-rf", is_flag=True, help="Check every receptive field by impulses; exit code 1 if one is wrong.")
 @click.option("--backward", is_flag=True, help="Count the backward pass of a training step, too.")
 @click.option("--train", is_flag=True, help="Analyze the module in training mode; the default is evaluation mode.")
-@click.option("--trust", is_flag=True, help="Let code in the file run. Only for files whose maker you trust.")
-@click.option("--limit", "limits", multiple=True, metavar="NAME=N", help="Raise what a file may ask for; repeat.")
+@trusting
 @click.pass_context
 def profile(  # noqa: PLR0913  # one parameter per option
     context: click.Context,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from profiler.trusted.options import trusting
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -43,7 +45,7 @@ def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
 @click.option("--target", "runtime", type=click.Choice(("auto", "cpu")), default="auto", show_default=True)
 @click.option("--max-drop", type=click.FloatRange(0.0), help="Most accuracy to lose; exit code 1 where more is lost.")
 @_shared("metric", "report", "device", "threads", "seed", "seconds")
-@click.option("--trust", is_flag=True, help="Let code in the file run. Only for files whose maker you trust.")
+@trusting
 @click.pass_context
 def quantize(  # noqa: PLR0913  # one parameter per option
     context: click.Context,
@@ -62,6 +64,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
     seed: int,
     seconds: float,
     trust: bool,
+    limits: tuple[str, ...],
 ) -> None:
     """Make an int8 file of TARGET for ONNX Runtime, and measure what it cost in accuracy and won in latency.
 
@@ -70,7 +73,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
     """
     from profiler.files import check_writable, write_whole
     from profiler.progress import shown
-    from profiler.sources import is_factory
+    from profiler.sources import Limits, is_factory
     from quant.pipeline import quantize as run
     from quant.report import json_text, quantization_text
 
@@ -98,6 +101,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
             seed=seed,
             seconds=seconds,
             trust=trust,
+            limits=Limits().raised(limits),
             progress=progress,
         )
     click.echo(quantization_text(result))

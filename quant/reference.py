@@ -13,6 +13,7 @@ from torch import nn
 
 from profiler.errors import DataError, ModelError
 from profiler.sources import OpenedModel, open_model
+from profiler.sources.limits import DEFAULT, Limits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +43,7 @@ def float_reference(
     *,
     weights: str | Path | None = None,
     trust: bool = False,
+    limits: Limits = DEFAULT,
 ) -> Reference:
     """Open a target and bring it to ONNX.
 
@@ -49,7 +51,8 @@ def float_reference(
         target: whatever `profiler.open_model` opens, a module, or an ONNX graph.
         samples: examples of the model's inputs; a module is exported with the first two.
         weights: a state dict for a factory.
-        trust: let code in the file run.
+        trust: let code in the file run, in this process.
+        limits: how much the file may ask for.
 
     Raises:
         ModelError: it cannot be opened or exported, or has no architecture.
@@ -59,7 +62,10 @@ def float_reference(
         return _exported(target, type(target).__name__, samples)
     if not isinstance(target, str | Path | OpenedModel):
         return Reference(ir.serde.deserialize_model(target), target.graph.name or "model")
-    opened = target if isinstance(target, OpenedModel) else open_model(target, weights=weights, trust=trust)
+    if isinstance(target, OpenedModel):
+        opened = target
+    else:
+        opened = open_model(target, weights=weights, trust=trust, limits=limits)
     if opened.module is not None:
         return _exported(opened.module, opened.target, samples)
     if opened.graph is not None:

@@ -65,7 +65,8 @@ def open_model(
         weights: a file with the tensors of a factory's network: torch.save (a state_dict, or a checkpoint that has
             one in it), TorchScript or safetensors.
         kwargs: keyword arguments for the factory.
-        trust: let code in the file run.
+        trust: let code in the file run, in this very process and without limits: a script that says so is itself the
+            process that trusts. The command line's `--trust` starts another one for it; see docs/security.md.
         limits: how much the file may ask for.
 
     Raises:

@@ -3,8 +3,10 @@
 Lint bans these functions everywhere else.
 """
 
+import pickle
 import warnings
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import onnx
@@ -12,14 +14,41 @@ import torch
 from torch import nn
 
 from profiler.errors import ModelError
+from profiler.sources.neighbours import Neighbours
 
 
 def load_trusted(path: Path) -> Any:  # noqa: ANN401  # whatever the file builds
-    """Whatever the file builds. It runs the file's code: only after the user has said `--trust`."""
+    """Whatever the file builds. It runs the file's code: only after the user has said `--trust`.
+
+    Classes of the author's own are looked for as `neighbours` says, and can import their neighbours from then on.
+
+    Raises:
+        ModelError: it names a class that is not there, it raises, or it ends the program.
+    """
     try:
-        return torch.load(path, map_location="cpu", weights_only=False)
+        module = _finding(Neighbours(path))
+        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=module)
+    except ModelError:
+        raise
+    except SystemExit as error:
+        raise ModelError(f"{path}: its code ended the program (exit code {error.code})") from error
     except Exception as error:
         raise _unreadable(path, error) from error
+
+
+def _finding(neighbours: Neighbours) -> ModuleType:
+    """The pickle module with another way to find classes; torch.load wants a module."""
+
+    class Unpickler(pickle.Unpickler):  # the user trusts the file
+        def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401  # whatever it names
+            return neighbours.find(module, name, super().find_class)
+
+    def load(file: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # as pickle.load
+        return Unpickler(file, **kwargs).load()
+
+    module = ModuleType("pickle")
+    vars(module).update({**vars(pickle), "Unpickler": Unpickler, "load": load})
+    return module
 
 
 def load_trusted_script(path: Path) -> nn.Module:

@@ -1,9 +1,10 @@
 """How much a file may ask for before it is refused. Each limit can be raised by name: `--limit members=200000`."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+from profiler.environment import physical_memory
 from profiler.errors import RefusedError, UsageError
 
 
@@ -23,6 +24,10 @@ class Limits:
         name_bytes: length of a name.
         nesting: containers, modules or graphs inside each other.
         shards: files that an index names.
+        memory: bytes that the process of `--trust` may map beyond what Python and torch take; the machine's memory
+            where nothing is said.
+        seconds: of processor time that it may take, all threads together.
+        written: bytes of the largest file that it may write.
     """
 
     file_bytes: int = 1 << 40
@@ -36,6 +41,9 @@ class Limits:
     name_bytes: int = 4096
     nesting: int = 200
     shards: int = 10_000
+    memory: int = field(default_factory=lambda: physical_memory() or 1 << 40)
+    seconds: int = 3600
+    written: int = 8 << 30
 
     def check(self, name: str, value: int, what: str) -> None:
         """Refuse what goes beyond a limit.

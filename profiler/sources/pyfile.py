@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,33 +19,55 @@ _OUR_FOLDER = Path(__file__).resolve().parents[2]
 
 _serial = itertools.count()
 _owners: dict[str, Path] = {}  # top-level name in sys.modules -> the user's folder that it was loaded from
+_first: list[Path] = []  # folders that come first on sys.path now, the last one before the others
 _set_aside: dict[Path, dict[str, ModuleType]] = {}  # folder -> its modules whose names belong to somebody else outside
 
 
 @contextmanager
-def folder_on_path(folder: Path) -> Iterator[None]:
+def folder_on_path(folder: Path, names: frozenset[str] = frozenset()) -> Iterator[None]:
     """The folder comes first on sys.path meanwhile, so that its code finds its neighbours.
 
     Where it has a `quant` of its own, or a `models` as another user's folder had, its code gets its own; afterwards the
     name stands again for what it stood for before.
+
+    Args:
+        folder: the user's.
+        names: top-level names that are the folder's own, also where that is a folder without __init__.py, or where the
+            standard library has a module of that name.
     """
     folder = folder.resolve()
     present = _present(folder)
-    contested = _contested(folder, present)
+    contested = _contested(folder, present) | {n for n in names if n in sys.modules and not _lies_in(n, folder)}
+    contested |= {name.partition(".")[0] for name in _set_aside.get(folder, {})} | names & sys.stdlib_module_names
     others = _taken_out(contested)
     sys.modules.update(_set_aside.pop(folder, {}))
     before = set(sys.modules)
     importlib.invalidate_caches()  # the folder may have changed since it was last here
+    sys.modules.update({n: _namespace(n, folder) for n in names - before if not _regular(n, folder)})
     sys.path.insert(0, str(folder))
+    _first.append(folder)
     try:
         yield
     finally:
+        _first.pop()
         with suppress(ValueError):  # the code may have rearranged the path
             sys.path.remove(str(folder))
-        _set_aside[folder] = _taken_out(contested)
+        _set_aside.setdefault(folder, {}).update(_taken_out(contested))
         sys.modules.update(others)
         for name in present & (set(sys.modules) - before - set(others)):
             _owners[name] = folder
+
+
+def comes_first(folder: Path) -> bool:
+    """Whether the folder comes first on sys.path now, and its modules stand under their names."""
+    return _first[-1:] == [folder]
+
+
+def is_contested(module: str, folder: Path) -> bool:
+    """Whether a module's top-level name means another one to the folder's code than it does outside."""
+    top = module.partition(".")[0]
+    own = top in _set_aside.get(folder, {}) or _owners.get(top, folder) != folder
+    return own or (top in _OURS and folder != _OUR_FOLDER and (folder / top).is_dir())
 
 
 def _present(folder: Path) -> set[str]:
@@ -59,6 +82,27 @@ def _contested(folder: Path, present: set[str]) -> set[str]:
     regular = {module.name for module in pkgutil.iter_modules([str(folder)])}
     ours = set() if folder == _OUR_FOLDER else regular & _OURS
     return ours | {name for name in present - _OURS if name in sys.modules and _owners.get(name, folder) != folder}
+
+
+def _lies_in(name: str, folder: Path) -> bool:
+    """Whether the top-level module of that name was loaded from the folder."""
+    module = sys.modules[name]
+    places = [Path(str(place)).parent for place in getattr(module, "__path__", ())]
+    file = getattr(module, "__file__", None)
+    places += [Path(file).parent] if file and not places else []
+    return folder in [place.resolve() for place in places]
+
+
+def _regular(name: str, folder: Path) -> bool:
+    """Whether Python takes the name from this folder, whatever else there is of that name."""
+    return any(module.name == name for module in pkgutil.iter_modules([str(folder)]))
+
+
+def _namespace(name: str, folder: Path) -> ModuleType:
+    """A package without __init__.py that has no parts elsewhere."""
+    spec = ModuleSpec(name, None, is_package=True)
+    spec.submodule_search_locations = [str(folder / name)]
+    return importlib.util.module_from_spec(spec)
 
 
 def _taken_out(names: set[str]) -> dict[str, ModuleType]:
@@ -99,13 +143,14 @@ def load_attribute(spec: str) -> Any:  # noqa: ANN401  # whatever the user defin
             found.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[module_name]
-        raise ModelError(f"{path}{_line(error, path)}: {type(error).__name__}: {error}") from error
+        raise ModelError(f"{path}{line_of(error, path)}: {type(error).__name__}: {error}") from error
     if not hasattr(module, name):
         raise ModelError(f"{path}: defines no {name!r}{_others(module)}")
     return getattr(module, name)
 
 
-def _line(error: BaseException, path: Path) -> str:
+def line_of(error: BaseException, path: Path) -> str:
+    """Where in the file the error arose, as ", line N"; nothing where it was elsewhere."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     if isinstance(error, SyntaxError) and error.filename == str(path):
         lines = [error.lineno]

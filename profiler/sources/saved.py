@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from torch import nn
-
-from profiler.errors import ModelError, NetgaugeError, RefusedError
+from profiler.errors import NetgaugeError, RefusedError
 from profiler.sources import _loaders
 from profiler.sources.build import build_module
 from profiler.sources.checkpoint import check_module, stock_classes, unknown_names
 from profiler.sources.limits import Limits
+from profiler.sources.loaded import opened_from
 from profiler.sources.opcodes import ForeignPickleError, Global, Instance
 from profiler.sources.opened import OpenedModel
 from profiler.sources.stored import Stored
@@ -34,11 +33,11 @@ def open_saved(path: Path, read: Callable[[Path, Limits], Stored], limits: Limit
     except ForeignPickleError:
         if not trust:
             raise
-        return _trusted(path, None)
+        return opened_from(path, _loaders.load_trusted(path))
     unknown = unknown_names(stored.names)
     whole = isinstance(stored.tree, Instance)
     if trust and (unknown or whole):
-        return _trusted(path, stored)
+        return opened_from(path, _loaders.load_trusted(path))
     if unknown:
         raise RefusedError(_refusal(stored, unknown), known(stored))
     try:
@@ -48,15 +47,6 @@ def open_saved(path: Path, read: Callable[[Path, Limits], Stored], limits: Limit
     stored.check_storages()
     if whole:
         return OpenedModel(str(path), "module", module=build_module(stored), path=path)
-    return _listed(stored)
-
-
-def _trusted(path: Path, stored: Stored | None) -> OpenedModel:
-    value = _loaders.load_trusted(path)
-    if isinstance(value, nn.Module):
-        return OpenedModel(str(path), "module", module=value.eval(), path=path)
-    if stored is None:
-        raise ModelError(f"{path}: holds a {type(value).__name__}, no module")
     return _listed(stored)
 
 
