@@ -8,6 +8,7 @@ Shape = tuple[int, ...]
 _ANCHORS = 8  # names of the network that are looked for in the file
 _MOST_PLACES = 32  # places in the file that are looked at closely
 _MOST_NAMES = 3
+_COPIES = ("ema", "avg", "swa", "optim", "grad", "moment", "teacher")
 _LONGEST = 120  # characters of a name in a message
 
 
@@ -54,11 +55,17 @@ def fits(network: Mapping[str, Shape | None], stored: Mapping[str, Shape]) -> li
         stored: sizes of the file's by their whole names.
 
     Returns:
-        By the number of tensors that fit, then by the number that have no place, then in the file's order.
+        By the number of tensors that fit, then by the number that have no place, copies by name last, then in the
+        file's order.
     """
     found = [_fit(prefix, network, stored) for prefix in _places(network, stored)]
     matched = {fit.prefix: len(network) - len(fit.lacks) - len(fit.odd) for fit in found}
-    return sorted(found, key=lambda fit: (-matched[fit.prefix], len(fit.extra)))
+    return sorted(found, key=lambda fit: (-matched[fit.prefix], len(fit.extra), _is_copy(fit.prefix)))
+
+
+def _is_copy(prefix: str) -> bool:
+    """Whether a part is called what holds a network's names, but not its own values."""
+    return any(word in prefix.lower() for word in _COPIES)
 
 
 def _places(network: Mapping[str, Shape | None], stored: Mapping[str, Shape]) -> list[str]:

@@ -154,6 +154,29 @@ def test_with_trust_a_class_of_the_users_own_loads(tmp_path):
     assert isinstance(open_model(save(Own(), tmp_path / "m.pt"), trust=True).module, Own)
 
 
+def test_with_trust_so_does_what_cannot_be_read_symbolically(tmp_path):
+    odd = network()
+    odd[0].note = 1 << 3000  # an opcode that is not read
+    for zipped in (False, True):
+        path = save(odd, tmp_path / "m.pt", zipped=zipped)
+        with pytest.raises(RefusedError, match="LONG4"):
+            open_model(path)
+        assert open_model(path, trust=True).module[0].note == odd[0].note
+        save({"w": odd[0].note}, path, zipped=zipped)
+        with pytest.raises(ModelError, match="a dict, no module"):
+            open_model(path, trust=True)
+
+
+def test_numbers_in_another_byte_order_are_not_taken(tmp_path):
+    path = save(network(), tmp_path / "m.pt")
+    data = path.read_bytes()
+    order = b"little_endianq\x02\x88"
+    assert order in data
+    path.write_bytes(data.replace(order, order[:-1] + b"\x89"))
+    with pytest.raises(ModelError, match="byte order"):
+        open_model(path)
+
+
 def test_smuggled_attributes_and_hooks_are_refused(tmp_path, canary):
     model = network()
     vars(model[0])["forward"] = nn.ReLU()

@@ -89,6 +89,7 @@ CHECKPOINTS = {
     "nested data parallel": (lambda: {"state_dict": prefixed("module.", state())}, "took 'state_dict.module' "),
     "compiled": (lambda: prefixed("_orig_mod.", state()), "took '_orig_mod' "),
     "with a copy": (lambda: {"model": state(), "ema": network(1).state_dict()}, "'ema' would fit as well"),
+    "a copy first": (lambda: {"model_ema": network(1).state_dict(), "model": state()}, "'model_ema' would fit as well"),
     "a module": (network, None),
     "a module in a dict": (lambda: {"model": network(), "epoch": 1}, "took 'model' "),
     "list": (lambda: [1, state()], "took '1' "),

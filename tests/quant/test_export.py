@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from profiler.errors import ModelError
+from quant.data.samples import Samples
 from quant.export import export_onnx
+from quant.reference import float_reference
 
 
 class Branching(nn.Module):
@@ -85,3 +87,10 @@ def test_what_cannot_be_exported(module, message, capfd):
         export_onnx(module, (rows(2),))
     assert len(str(caught.value).splitlines()) == 2
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_torchscript_is_not_exported():
+    traced = torch.jit.trace(nn.Linear(4, 3), rows(2))
+    with pytest.raises(ModelError, match="TorchScript"):
+        float_reference(traced, Samples({"x": rows(4).numpy()}, None, "rows"))
