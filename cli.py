@@ -99,7 +99,9 @@ def _explain(context: click.Context | None, error: BaseException, text: str) -> 
         import traceback
 
         traceback.print_exception(error)
-    click.echo(f"error: {text}", err=True)
+    from profiler.escaping import message  # names in an error may come from a file
+
+    click.echo(f"error: {message(text)}", err=True)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,12 @@ def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
         "seconds": click.option(
             "--seconds", type=click.FloatRange(0.1), default=20.0, show_default=True, help="Most time for the timing."
         ),
+        "links": click.option(
+            "--trust", is_flag=True, help="Read tensors also from files with several names (hard links)."
+        ),
+        "limit": click.option(
+            "--limit", "limits", multiple=True, metavar="NAME=N", help="Raise what a file may ask for; repeat."
+        ),
         "report": click.option("--report", metavar="OUT.json", help="Where to write the report as JSON."),
     }
 
@@ -42,7 +48,7 @@ def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
 @click.option("--output", metavar="OUT.onnx", help="Where to write the int8 model.")
 @click.option("--target", "runtime", type=click.Choice(("auto", "cpu")), default="auto", show_default=True)
 @click.option("--max-drop", type=click.FloatRange(0.0), help="Most accuracy to lose; exit code 1 where more is lost.")
-@_shared("metric", "report", "device", "threads", "seed", "seconds")
+@_shared("metric", "report", "device", "threads", "seed", "seconds", "limit")
 @click.option("--trust", is_flag=True, help="Let code in the file run. Only for files whose maker you trust.")
 @click.pass_context
 def quantize(  # noqa: PLR0913  # one parameter per option
@@ -62,6 +68,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
     seed: int,
     seconds: float,
     trust: bool,
+    limits: tuple[str, ...],
 ) -> None:
     """Make an int8 file of TARGET for ONNX Runtime, and measure what it cost in accuracy and won in latency.
 
@@ -70,7 +77,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
     """
     from profiler.files import check_writable, write_whole
     from profiler.progress import shown
-    from profiler.sources import is_factory
+    from profiler.sources import Limits, is_factory
     from quant.pipeline import quantize as run
     from quant.report import json_text, quantization_text
 
@@ -98,6 +105,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
             seed=seed,
             seconds=seconds,
             trust=trust,
+            limits=Limits().raised(limits),
             progress=progress,
         )
     click.echo(quantization_text(result))
@@ -120,7 +128,7 @@ def _reference_network(context: click.Context) -> tuple[str, str, str, str]:
 @click.argument("a")
 @click.argument("b")
 @click.option("--data", metavar="DATA", help=f"Labelled samples: {_DATA}.")
-@_shared("metric", "report", "device", "threads", "seed", "seconds")
+@_shared("metric", "report", "device", "threads", "seed", "seconds", "links", "limit")
 def compare(
     *,
     a: str,
@@ -132,11 +140,14 @@ def compare(
     threads: int,
     seed: int,
     seconds: float,
+    trust: bool,
+    limits: tuple[str, ...],
 ) -> None:
     """Accuracy and latency of two ONNX files, A and B, on the same samples; verdicts speak of B against A."""
     from profiler.files import check_writable, write_whole
     from profiler.progress import shown
-    from quant.compare import compare as run
+    from profiler.sources import Limits
+    from quant.comparing import compare as run
     from quant.report import comparison_text, json_text
 
     if report:
@@ -151,6 +162,8 @@ def compare(
             threads=threads,
             seed=seed,
             seconds=seconds,
+            trust=trust,
+            limits=Limits().raised(limits),
             progress=progress,
         )
     click.echo(comparison_text(result, (a, b)))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from profiler.errors import UsageError
 from profiler.files import check_writable, write_whole
 from profiler.progress import Progress, silent
+from profiler.sources.limits import DEFAULT, Limits
 from quant.calibrate import observe
 from quant.correct.weights import mse_scale
 from quant.data import open_data
@@ -67,6 +68,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
     seed: int = 0,
     seconds: float = 20.0,
     trust: bool = False,
+    limits: Limits = DEFAULT,
     progress: Progress = silent,
 ) -> Quantization:
     """Make an int8 model for ONNX Runtime, and measure what it cost in accuracy and won in latency.
@@ -86,7 +88,8 @@ def quantize(  # noqa: PLR0913  # the contract's signature
         threads: that one operator may use.
         seed: of splits and resampling.
         seconds: most time for the final timing.
-        trust: let code in the file run.
+        trust: let code in the file run, and take files of tensors that have several names.
+        limits: how much the file may ask for, as for `profiler.open_model`.
         progress: called with the stage and the part of it that is done.
 
     Returns:
@@ -97,7 +100,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
         UsageError: an unknown target or metric, or an output that cannot be written.
         ModelError: the model cannot be opened, exported or quantized.
         DataError: the data cannot be read or does not fit the model.
-        RefusedError: opening the model would run code.
+        RefusedError: opening the model would run code, read what does not belong to it, or ask for too much.
     """
     if target not in TARGETS:
         raise UsageError(f"no target {target!r}; there is {', '.join(TARGETS)}")
@@ -109,7 +112,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
     labelled = open_data(evaluation, split="evaluation") if evaluation is not None else None
 
     with run.stage("export", "brought the model to ONNX and cleaned the graph") as stage:
-        reference = float_reference(model, samples, weights=weights, trust=trust)
+        reference = float_reference(model, samples, weights=weights, trust=trust, limits=limits)
         original = prepare(reference.model)
         stage.details = {"nodes": sum(1 for _ in original.graph)}
     float_file = to_bytes(without_traces(original))
