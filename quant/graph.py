@@ -27,6 +27,8 @@ _QUANTIZED_PREFIXES = (
     "DynamicQuantize",
 )
 _QUANTIZED_OPS = {"MatMulInteger", "ConvInteger", "MatMulIntegerToFloat", "MatMulNBits"}
+# What a network computes with.
+_LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"}
 _OTHER_FLOATS = {ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 
 # Constant folding makes no tensor larger than this or the largest weight: a small file cannot ask for huge ones.
@@ -40,7 +42,8 @@ def prepare(model: ir.Model) -> ir.Model:
     inferred, and every node and value has a name of its own.
 
     Raises:
-        ModelError: the model is quantized already, computes in another type than float32, or is too old.
+        ModelError: the model is quantized already, computes in another type than float32, is too old, has all its
+            layers inside an `If` or `Loop`, or takes inputs that cannot be stacked.
     """
     _refuse_quantized(model)
     copy = _convert_opset(model) if model.opset_imports.get("", _OLDEST_OPSET) < _OLDEST_OPSET else model.clone()
@@ -51,6 +54,8 @@ def prepare(model: ir.Model) -> ir.Model:
     passes.ShapeInferencePass()(copy)
     passes.NameFixPass()(copy)
     _refuse_other_floats(copy)
+    _refuse_hidden_layers(copy)
+    _refuse_single_numbers(copy)
     return copy
 
 
@@ -99,6 +104,28 @@ def _refuse_other_floats(model: ir.Model) -> None:
         raise ModelError(
             f"the model computes in {name}; int8 starts from float32. Convert it (module.float()) and export."
         )
+
+
+def _refuse_hidden_layers(model: ir.Model) -> None:
+    """Only nodes of the main graph become int8: where all layers are elsewhere there is nothing to do."""
+    if any(node.op_type in _LAYERS for node in model.graph):
+        return
+    for node in model.graph:
+        graphs = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+        if any(inner.op_type in _LAYERS for graph in graphs for inner in graph.all_nodes()):
+            raise ModelError(
+                f"all layers of the model are inside node {node.name!r} ({node.op_type}), and only the main graph "
+                "becomes int8. Export the part that you need as a graph of its own"
+            )
+
+
+def _refuse_single_numbers(model: ir.Model) -> None:
+    for value in model.graph.inputs:
+        if value.shape is not None and not len(value.shape):
+            raise ModelError(
+                f"input {value.name!r} is a single number, and samples are stacked along the first axis of each input. "
+                "Make it a constant of the graph"
+            )
 
 
 def name_of(value: ir.Value | None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from contextlib import contextmanager
+from math import inf, prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ _DOMAINS = frozenset(
         *("com.ms.internal.nhwc", "org.pytorch.aten"),
     )
 )
+_BYTES = 4  # of an element of such a tensor, as a rule
 _KINDS = {
     "torch zip": "a torch.save file",
     "legacy torch": "a torch.save file",
@@ -85,6 +87,23 @@ def check_runs(opened: OpenedModel, *, trust: bool = False) -> None:
         listed = ", ".join(map(repr, gone[:3]))
         raise ModelError(f"{opened.target}: keeps tensors in {listed}, which is missing; put it beside the model")
     check_complete(graph, opened.target)
+    _check_memory(graph, opened.target)
+
+
+def _check_memory(graph: ModelProto, target: str) -> None:
+    """What a node makes out of nothing has to fit into this machine; other sizes are known only as the graph runs."""
+    from profiler.environment import physical_memory
+    from profiler.sources.onnx_checks import made_sizes
+    from profiler.sources.onnx_parts import graphs_of
+
+    most = (physical_memory() or inf) / 2
+    for _, part in graphs_of(graph):
+        for maker, sizes in made_sizes(part):
+            count = prod(sizes)
+            if count * _BYTES > most:
+                raise ModelError(
+                    f"{target}: {maker} makes a tensor of {count:,} elements, which does not fit into memory"
+                )
 
 
 def _check_operators(graph: ModelProto, opened: OpenedModel) -> None:

@@ -43,7 +43,8 @@ def check_graph(model: ModelProto, path: Path | str, limits: Limits) -> None:
     _check_functions(model, where, limits)
     for _, graph in graphs_of(model):
         _check_once(graph, where)
-        _check_made(graph, where, limits)
+        for maker, sizes in made_sizes(graph):
+            _elements(sizes, f"{where}: {maker}", limits)
         for sparse in graph.sparse_initializer:
             _elements(sparse.dims, f"{where}: tensor {sparse.values.name!r}", limits)
     for name, tensor in tensors_of(model):
@@ -190,8 +191,11 @@ def _elements(sizes: Iterable[int], what: str, limits: Limits) -> int:
     return count
 
 
-def _check_made(graph: GraphProto, where: str, limits: Limits) -> None:
-    """Sizes that stand in the file as numbers: a node of a few bytes may ask for terabytes."""
+def made_sizes(graph: GraphProto) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Sizes that stand in the file as numbers, and the node that makes a tensor of it.
+
+    A node of a few bytes may ask for terabytes.
+    """
     makers = [node for node in graph.node if node.op_type in _MADE or node.op_type in _RANDOM]
     if not makers:
         return
@@ -207,7 +211,7 @@ def _check_made(graph: GraphProto, where: str, limits: Limits) -> None:
             sizes = tuple(a.ints) if a.name == "shape" else sizes
         if all(n >= 0 for n in sizes):
             name = node.name or next(iter(node.output), "")
-            _elements(sizes, f"{where}: node {name!r} ({node.op_type})", limits)
+            yield f"node {name!r} ({node.op_type})", sizes
 
 
 def _numbers(tensor: TensorProto | None) -> tuple[int, ...]:

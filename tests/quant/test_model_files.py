@@ -318,6 +318,14 @@ def test_what_needs_code_of_its_own_does_not_run(make, error, words, use, folder
         use(saved(make(), folder / "m.onnx"))
 
 
+@pytest.mark.parametrize("use", [lambda p: float_reference(p, None), open_session])
+def test_a_small_file_cannot_ask_for_all_memory(use, folder):
+    shape = numpy_helper.from_array(np.array([1 << 39], np.int64), "s")
+    nodes = [helper.make_node("ConstantOfShape", ["s"], ["c"]), helper.make_node("Add", ["x", "c"], ["y"])]
+    with pytest.raises(ModelError, match=r"'c' \(ConstantOfShape\) makes a tensor of 549,755,813,888 elements"):
+        use(saved(model_of(nodes, stored=[shape]), folder / "m.onnx"))
+
+
 def test_sparse_tensors_are_not_quantized(folder):
     with pytest.raises(ModelError, match="sparse"):
         float_reference(saved(sparse(), folder / "m.onnx"), None)
