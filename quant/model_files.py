@@ -18,9 +18,9 @@ from profiler.errors import ModelError, RefusedError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from onnx import ModelProto
-
     from profiler.sources import Limits, OpenedModel
+    from profiler.sources.external_data import OutsideTensor
+    from profiler.sources.onnx_parts import Parts
 
 # Domains of operators that ONNX Runtime defines itself; those of others come from libraries, which are never loaded.
 _DOMAINS = frozenset(
@@ -30,6 +30,8 @@ _DOMAINS = frozenset(
         *("com.ms.internal.nhwc", "org.pytorch.aten"),
     )
 )
+# Holds what an execution provider has compiled, or the path of a library.
+_COMPILED = "EPContext"
 _BYTES = 4  # of an element of such a tensor, as a rule
 _KINDS = {
     "torch zip": "a torch.save file",
@@ -41,35 +43,15 @@ _KINDS = {
 }
 
 
-def open_graph(path: str | Path, *, trust: bool = False, limits: Limits | None = None) -> OpenedModel:
-    """Open an ONNX file that ONNX Runtime can be given.
+def check_runs(opened: OpenedModel, *, trust: bool = False) -> tuple[OutsideTensor, ...]:
+    """Refuse a graph that ONNX Runtime could not run, or only with code that comes with it.
 
     Args:
-        path: the file.
+        opened: an ONNX graph.
         trust: take files of tensors that have several names (hard links).
-        limits: how much the graph may ask for.
 
-    Raises:
-        ModelError: it is no ONNX file, damaged, or not one that ONNX Runtime can run.
-        RefusedError: see `profiler.sources.onnx_file.open_onnx` and `check_runs`.
-    """
-    from profiler.sources import OPENERS
-    from profiler.sources.detect import kind_of
-    from profiler.sources.limits import DEFAULT, check_file
-
-    path, limits = Path(path).expanduser(), limits or DEFAULT
-    kind = kind_of(path)
-    if kind != "onnx":
-        named = _KINDS.get(kind, f"a {kind} file")
-        raise ModelError(f"{path}: is {named}, and only ONNX files run here; netgauge quantize makes one of a model")
-    check_file(path, limits)
-    opened = OPENERS[kind](path, trust=trust, limits=limits)
-    check_runs(opened, trust=trust)
-    return opened
-
-
-def check_runs(opened: OpenedModel, *, trust: bool = False) -> None:
-    """Refuse a graph that ONNX Runtime could not run, or only with code that comes with it.
+    Returns:
+        The tensors that lie in other files; none where the graph comes from no file.
 
     Raises:
         ModelError: files with tensors or tensors' contents are missing, or operators are of a library.
@@ -77,47 +59,47 @@ def check_runs(opened: OpenedModel, *, trust: bool = False) -> None:
     """
     from profiler.sources.external_data import missing, outside_tensors
     from profiler.sources.onnx_checks import check_complete
+    from profiler.sources.onnx_parts import parts_of
 
-    graph = opened.graph
-    if graph is None:
+    if opened.graph is None:
         raise ModelError(f"{opened.target}: holds no ONNX graph")
-    _check_operators(graph, opened)
-    gone = missing(outside_tensors(graph, opened.path, trust=trust)) if opened.path is not None else ()
+    parts = parts_of(opened.graph)
+    _check_operators(parts, opened)
+    outside = outside_tensors(parts, opened.path, trust=trust) if opened.path is not None else ()
+    gone = missing(outside)
     if gone:
         listed = ", ".join(map(repr, gone[:3]))
         raise ModelError(f"{opened.target}: keeps tensors in {listed}, which is missing; put it beside the model")
-    check_complete(graph, opened.target)
-    _check_memory(graph, opened.target)
+    check_complete(parts, opened.target)
+    _check_memory(parts, opened.target)
+    return outside
 
 
-def _check_memory(graph: ModelProto, target: str) -> None:
+def _check_memory(parts: Parts, target: str) -> None:
     """What a node makes out of nothing has to fit into this machine; other sizes are known only as the graph runs."""
     from profiler.environment import physical_memory
     from profiler.sources.onnx_checks import made_sizes
-    from profiler.sources.onnx_parts import graphs_of
 
     most = (physical_memory() or inf) / 2
-    for _, part in graphs_of(graph):
-        for maker, sizes in made_sizes(part):
+    for _, graph in parts.graphs:
+        for maker, sizes in made_sizes(graph):
             count = prod(sizes)
             if count * _BYTES > most:
-                raise ModelError(
-                    f"{target}: {maker} makes a tensor of {count:,} elements, which does not fit into memory"
-                )
+                raise ModelError(f"{target}: {maker} makes a tensor of {count:,} elements, too many for this machine")
 
 
-def _check_operators(graph: ModelProto, opened: OpenedModel) -> None:
-    from profiler.sources.onnx_parts import key_of, nodes_of
+def _check_operators(parts: Parts, opened: OpenedModel) -> None:
+    from profiler.sources.onnx_parts import key_of
 
-    functions = {key_of(function) for function in graph.functions}
+    functions = {key_of(function) for function in opened.graph.functions} if opened.graph is not None else set()
     strange: defaultdict[str, set[str]] = defaultdict(set)
-    for node in nodes_of(graph):
-        if node.op_type == "EPContext" or any(a.name == "ep_cache_context" for a in node.attribute):
-            raise RefusedError(
-                f"{opened.target}: holds code compiled for one device (EPContext), which would run as it is; give the "
-                "model that it was compiled from",
-                known=opened,
-            )
+    if any(a.name == "ep_cache_context" for a in parts.attributes) or any(n.op_type == _COMPILED for n in parts.nodes):
+        raise RefusedError(
+            f"{opened.target}: holds code compiled for one device ({_COMPILED}), which would run as it is; give the "
+            "model that it was compiled from",
+            known=opened,
+        )
+    for node in parts.nodes:
         if node.domain not in _DOMAINS and key_of(node) not in functions:
             strange[node.domain].add(node.op_type)
     if strange:
@@ -138,10 +120,10 @@ def check_bytes(data: bytes) -> None:
     if b"location" not in data:  # what every tensor outside must have; parsing takes time
         return
     from profiler.sources import _loaders
-    from profiler.sources.onnx_parts import is_outside, tensors_of
+    from profiler.sources.onnx_parts import is_outside, parts_of
 
     model = _loaders.parse_onnx_bytes(data, "the bytes")
-    outside = next((name for name, tensor in tensors_of(model) if is_outside(tensor)), None)
+    outside = next((name for name, tensor in parts_of(model).tensors if is_outside(tensor)), None)
     if outside is not None:
         raise ModelError(f"the model keeps {outside!r} and perhaps more in other files: give the path of its file")
 
@@ -152,27 +134,43 @@ def for_runtime(
 ) -> Iterator[str | bytes]:
     """Check a model; inside the context it can be given to ONNX Runtime.
 
+    Args:
+        model: a file, or the bytes of one that holds all its tensors.
+        trust: take files of tensors that have several names (hard links).
+        limits: how much a file may ask for.
+
     Raises:
-        ModelError, RefusedError: see `open_graph` and `check_bytes`; or a file was exchanged meanwhile.
+        ModelError: it is no ONNX file, is damaged, or not one that ONNX Runtime can run.
+        RefusedError: it asks for too much, for files that are not its own, or holds code; or a file was exchanged.
     """
     if isinstance(model, bytes):
         check_bytes(model)
         yield model
         return
-    from profiler.sources.external_data import outside_tensors
-
-    opened = open_graph(model, trust=trust, limits=limits)
     path = Path(model).expanduser()
-    files = [path]
-    if opened.graph is not None:
-        tensors = outside_tensors(opened.graph, path, trust=trust)
-        files += [path.parent / location for location in dict.fromkeys(t.location for t in tensors)]
-    del opened  # as large as the file; ONNX Runtime reads its own
-    before = [_stamp(file) for file in files]
+    expected = {path: _stamp(path)}
+    for tensor in _checked(path, trust=trust, limits=limits):
+        if tensor.file is not None:
+            expected[path.parent / tensor.location] = (tensor.file.device, tensor.file.inode, tensor.file.size)
     yield str(path)
-    for file, stamp in zip(files, before, strict=True):
+    for file, stamp in expected.items():
         if _stamp(file) != stamp:
-            raise RefusedError(f"{file}: was changed while the model was being opened; refused")
+            raise RefusedError(f"{file}: was exchanged while the model was being opened; refused")
+
+
+def _checked(path: Path, *, trust: bool, limits: Limits | None) -> tuple[OutsideTensor, ...]:
+    """Check a file; its graph, which ONNX Runtime will read for itself, is let go."""
+    from profiler.sources import OPENERS
+    from profiler.sources.detect import kind_of
+    from profiler.sources.limits import DEFAULT, check_file
+
+    limits = limits or DEFAULT
+    kind = kind_of(path)
+    if kind != "onnx":
+        named = _KINDS.get(kind, f"a {kind} file")
+        raise ModelError(f"{path}: is {named}, and only ONNX files run here; netgauge quantize makes one of a model")
+    check_file(path, limits)
+    return check_runs(OPENERS[kind](path, trust=trust, limits=limits), trust=trust)
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
@@ -180,4 +178,4 @@ def _stamp(path: Path) -> tuple[int, ...]:
         found = path.stat()
     except OSError:
         return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_dev, found.st_ino, found.st_size

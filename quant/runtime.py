@@ -257,6 +257,7 @@ def _session_options(ort: ModuleType, threads: int) -> SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # else a name in .ort means another format
     return options
 
 

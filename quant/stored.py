@@ -19,7 +19,7 @@ import onnx_ir as ir
 from profiler.errors import ModelError, RefusedError
 from profiler.onnx_graph.prepare import ordered
 from profiler.sources.external_data import DataFile, OutsideTensor, outside_tensors
-from profiler.sources.onnx_parts import graphs_of, is_outside, tensors_of
+from profiler.sources.onnx_parts import is_outside, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,15 +43,16 @@ def graph_of(model: onnx.ModelProto, path: Path | None, target: str, *, trust: b
         ModelError: it is too large, damaged, or keeps tensors in a form that cannot be edited.
         RefusedError: a file of tensors was exchanged after it was checked.
     """
-    if any(graph.sparse_initializer for _, graph in graphs_of(model)):
+    parts = parts_of(model)
+    if any(graph.sparse_initializer for _, graph in parts.graphs):
         raise ModelError(f"{target}: stores sparse tensors, which cannot be quantized; export it with dense ones")
     inside = {i.name for i in (*model.graph.input, *model.graph.initializer)}
     ordered(model.graph.node, inside)  # says which node is at fault where they cannot be brought in an order
-    if not any(is_outside(tensor) for _, tensor in tensors_of(model)):
+    if not any(is_outside(tensor) for _, tensor in parts.tensors):
         return _deserialized(model, target)
     if path is None:
         raise ModelError(f"{target}: keeps tensors in other files; give the path of its file")
-    outside = outside_tensors(model, path, trust=trust)
+    outside = outside_tensors(parts, path, trust=trust)
     whole = sum(t.bytes for t in outside)
     if whole >= _MOST:
         raise ModelError(
@@ -61,7 +62,7 @@ def graph_of(model: onnx.ModelProto, path: Path | None, target: str, *, trust: b
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     numbers = iter(range(len(outside)))
-    for _, tensor in tensors_of(copy):
+    for _, tensor in parts_of(copy).tensors:
         if is_outside(tensor):
             del tensor.external_data[:]
             tensor.external_data.add(key="location", value=f"\0{next(numbers)}")

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from onnx import ModelProto, TensorProto
+from onnx import TensorProto
 
 from profiler.errors import ModelError, RefusedError
 from profiler.onnx_ops.value import BITS, bytes_of
-from profiler.sources.onnx_parts import is_outside, tensors_of
+from profiler.sources.onnx_parts import Parts, is_outside
 
 _PARTS = re.compile(r"[/\\]")
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
@@ -62,11 +62,11 @@ class OutsideTensor:
     bytes: int
 
 
-def outside_tensors(model: ModelProto, path: Path, *, trust: bool = False) -> tuple[OutsideTensor, ...]:
-    """Find the tensors outside the file, in the order of `tensors_of`.
+def outside_tensors(parts: Parts, path: Path, *, trust: bool = False) -> tuple[OutsideTensor, ...]:
+    """Find the tensors outside the file, in their order.
 
     Args:
-        model: the graph.
+        parts: of the graph.
         path: its file.
         trust: take files that have several names (hard links), which may be files from elsewhere.
 
@@ -76,7 +76,7 @@ def outside_tensors(model: ModelProto, path: Path, *, trust: bool = False) -> tu
     """
     found: dict[str, DataFile | None] = {}
     tensors = []
-    for name, tensor in tensors_of(model):
+    for name, tensor in parts.tensors:
         if not is_outside(tensor):
             continue
         entries = _entries(tensor, f"{path}: tensor {name!r}")

@@ -3,16 +3,17 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
+from itertools import chain
 from math import prod
 from pathlib import Path
 
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
+from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, numpy_helper
 
 from profiler.errors import ModelError
 from profiler.onnx_ops.value import BITS, bytes_of
 from profiler.sources.limits import Limits
-from profiler.sources.onnx_parts import FunctionKey, graphs_in, graphs_of, is_outside, key_of, nodes_of, tensors_of
+from profiler.sources.onnx_parts import FunctionKey, Parts, is_outside, key_of, parts_of
 
 # Operators that make a tensor of a size that the file may state: the input that it is.
 _MADE = {"ConstantOfShape": 0, "Expand": 1}
@@ -21,13 +22,16 @@ _RANDOM = frozenset(("RandomNormal", "RandomUniform"))
 _MOST_AXES = 64
 
 
-def check_graph(model: ModelProto, path: Path | str, limits: Limits) -> None:
+def check_graph(model: ModelProto, path: Path | str, limits: Limits) -> Parts:
     """Refuse a graph that is damaged or asks for too much.
 
     Args:
         model: as it was parsed.
         path: its file, for messages.
         limits: how much it may ask for.
+
+    Returns:
+        What the graph is made of.
 
     Raises:
         ModelError: it holds no graph, names a tensor twice, calls a function inside itself, ...
@@ -38,63 +42,60 @@ def check_graph(model: ModelProto, path: Path | str, limits: Limits) -> None:
         raise ModelError(f"{where}: holds steps of a training (training_info); export the network for inference")
     if not model.graph.node:
         raise ModelError(f"{where}: holds no ONNX graph")
-    _check_count(model, where, limits)
-    _check_names(model, where, limits)
-    _check_functions(model, where, limits)
-    for _, graph in graphs_of(model):
+    parts = parts_of(model, limits, where)
+    _check_names(model, parts, where, limits)
+    if model.functions:
+        _check_functions(model, parts, where, limits)
+    for _, graph in parts.graphs:
         _check_once(graph, where)
         for maker, sizes in made_sizes(graph):
             _elements(sizes, f"{where}: {maker}", limits)
         for sparse in graph.sparse_initializer:
             _elements(sparse.dims, f"{where}: tensor {sparse.values.name!r}", limits)
-    for name, tensor in tensors_of(model):
+    for name, tensor in parts.tensors:
         _check_tensor(name, tensor, where, limits)
+    return parts
 
 
-def _check_count(model: ModelProto, where: str, limits: Limits) -> None:
-    nodes = sum(len(function.node) for function in model.functions)
-    tensors = 0
-    for depth, graph in graphs_of(model):
-        limits.check("nesting", depth, where)
-        nodes += len(graph.node)
-        limits.check("nodes", nodes, where)
-        tensors += len(graph.initializer) + len(graph.sparse_initializer)
-        limits.check("tensors", tensors, where)
-    limits.check("nodes", nodes, where)
-
-
-def _check_names(model: ModelProto, where: str, limits: Limits) -> None:
+def _check_names(model: ModelProto, parts: Parts, where: str, limits: Limits) -> None:
     """Names are text, and no longer than anybody would read.
 
     Protobuf hands out bytes where what should be text is none.
     """
-    for name in _names(model):
+    for name in chain(_names(model, parts), _node_names(parts), _tensor_names(parts)):
         if not isinstance(name, str):
             raise ModelError(f"{where}: names in the graph are no text; the file is damaged")
         if len(name) * 4 > limits.name_bytes:  # else it cannot be too long
             limits.check("name_bytes", len(name.encode()), where)
+    if not all(node.op_type for node in parts.nodes):
+        raise ModelError(f"{where}: has nodes without an operator; it is damaged, or no ONNX model")
 
 
-def _names(model: ModelProto) -> Iterator[object]:
-    yield model.graph.name
+def _names(model: ModelProto, parts: Parts) -> Iterator[object]:
     for imported in model.opset_import:
         yield imported.domain
-    for _, graph in graphs_of(model):
+    for _, graph in parts.graphs:
         yield graph.name
         for info in (*graph.input, *graph.output, *graph.value_info):
             yield from _declared(info)
     for function in model.functions:
         yield from (function.name, function.domain, getattr(function, "overload", ""))
         yield from (*function.input, *function.output, *function.attribute)
-    for node in nodes_of(model):
-        if not node.op_type:
-            yield b""  # a node that is no operator: another kind of file, read as ONNX
-        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
-        for a in node.attribute:
-            yield from (a.name, a.ref_attr_name)
-    for name, tensor in tensors_of(model):
+
+
+def _node_names(parts: Parts) -> Iterator[object]:
+    for node in parts.nodes:
+        yield from (node.name, node.op_type, node.domain)
+        yield from node.input
+        yield from node.output
+    for a in parts.attributes:
+        yield from (a.name, a.ref_attr_name)
+
+
+def _tensor_names(parts: Parts) -> Iterator[object]:
+    for name, tensor in parts.tensors:
         yield from (name, tensor.name)
-        for entry in tensor.external_data:
+        for entry in tensor.external_data if is_outside(tensor) else ():
             yield from (entry.key, entry.value)
 
 
@@ -104,7 +105,7 @@ def _declared(info: ValueInfoProto) -> Iterator[object]:
         yield dim.dim_param
 
 
-def _check_functions(model: ModelProto, where: str, limits: Limits) -> None:
+def _check_functions(model: ModelProto, parts: Parts, where: str, limits: Limits) -> None:
     """Functions call each other in no circle, and written out they come to no more nodes than a graph may have.
 
     A few functions that each call the next one twice stand for more nodes than any machine can walk through.
@@ -113,7 +114,8 @@ def _check_functions(model: ModelProto, where: str, limits: Limits) -> None:
     twice = [key for key, count in Counter(keys).items() if count > 1]
     if twice:
         raise ModelError(f"{where}: defines the function {twice[0][1]!r} twice")
-    bodies = {key: [*f.node, *_inner(f.node)] for key, f in zip(keys, model.functions, strict=True)}
+    main, *others = parts.bodies
+    bodies = dict(zip(keys, others, strict=True))
     calls = {key: Counter(k for n in nodes if (k := key_of(n)) in bodies) for key, nodes in bodies.items()}
     try:
         order: Sequence[FunctionKey] = tuple(TopologicalSorter(calls).static_order())
@@ -126,13 +128,8 @@ def _check_functions(model: ModelProto, where: str, limits: Limits) -> None:
         depth[key] = 1 + max((depth[called] for called in calls[key]), default=0)
         limits.check("nodes", size[key], f"{where}, its function {key[1]!r} written out")
         limits.check("nesting", depth[key], f"{where}, its function {key[1]!r}")
-    main = [*model.graph.node, *_inner(model.graph.node)]
     whole = len(main) + sum(size.get(key_of(node), 0) for node in main)
     limits.check("nodes", whole, f"{where}, its functions written out")
-
-
-def _inner(nodes: Iterable[NodeProto]) -> list[NodeProto]:
-    return [node for _, graph in graphs_in(nodes) for node in graph.node]
 
 
 def _check_once(graph: GraphProto, where: str) -> None:
@@ -169,13 +166,13 @@ def _contents(tensor: TensorProto, elements: int) -> tuple[int, int]:
     return len(getattr(tensor, field)), packed
 
 
-def check_complete(model: ModelProto, path: Path | str) -> None:
+def check_complete(parts: Parts, path: Path | str) -> None:
     """Refuse a graph that cannot run because tensors are left out of it; its sizes may be all there.
 
     Raises:
         ModelError: one has no contents, neither in the file nor in another.
     """
-    for name, tensor in tensors_of(model):
+    for name, tensor in parts.tensors:
         there, wanted = _contents(tensor, prod(tensor.dims))
         if there != wanted or tensor.HasField("segment"):
             raise ModelError(f"{path}: tensor {name!r} has no contents; the file holds the graph without its weights")

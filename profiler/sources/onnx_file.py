@@ -37,10 +37,10 @@ def open_onnx(path: Path, *, trust: bool = False, limits: Limits = DEFAULT) -> O
             "their tensors in files beside the graph, so this is another kind of file"
         )
     model = _loaders.parse_onnx(path)
-    check_graph(model, path, limits)
+    parts = check_graph(model, path, limits)
     tensors = _tensors(model)
     try:
-        outside = outside_tensors(model, path, trust=trust)
+        outside = outside_tensors(parts, path, trust=trust)
     except RefusedError as refused:
         raise RefusedError(str(refused), OpenedModel(str(path), "weights", tensors=tensors, path=path)) from refused
     gone = missing(outside)

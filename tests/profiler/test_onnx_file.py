@@ -22,6 +22,7 @@ from profiler.errors import ModelError, RefusedError
 from profiler.onnx_graph import analyze_onnx
 from profiler.sources import Limits
 from profiler.sources.external_data import outside_tensors
+from profiler.sources.onnx_parts import parts_of
 
 ROOT = Path(__file__).parents[2]
 WEIGHT = np.arange(32, dtype=np.float32).reshape(4, 8)
@@ -103,6 +104,12 @@ def test_paths_out_of_the_folder_are_refused_and_the_tensors_listed(case, folder
     with pytest.raises(RefusedError, match="keeps tensors in") as caught:
         open_model(saved(model, folder / "m.onnx"))
     assert [(t.name, t.shape, t.bytes) for t in caught.value.known.tensors] == [("w", (4, 8), 128)]
+
+
+def test_the_command_lists_the_tensors_of_what_it_refuses(folder):
+    report, notes = profiled(saved(outside_model("../secret")[0], folder / "m.onnx"))
+    assert re.search(r"^w +4x8 +float32 +32 +128 B$", report, re.MULTILINE)
+    assert notes.startswith("error: ")
 
 
 def sparse(location):
@@ -213,7 +220,7 @@ def test_unknown_keys_are_of_no_account(folder):
     model, data = outside_model("w.bin", offset=0, length=128, checksum="0" * 40, __class__="x", basepath="/etc")
     (folder / "w.bin").write_bytes(data)
     opened = open_model(saved(model, folder / "m.onnx"))
-    (tensor,) = outside_tensors(opened.graph, opened.path)
+    (tensor,) = outside_tensors(parts_of(opened.graph), opened.path)
     assert (tensor.file.path, tensor.offset, tensor.bytes) == ((folder / "w.bin").resolve(), 0, 128)
 
 
@@ -239,7 +246,7 @@ def hub(folder, model, data):
 def test_the_layout_of_a_hubs_cache_opens(folder):
     path = hub(folder, *outside_model("model.onnx_data"))
     opened = open_model(path)
-    assert outside_tensors(opened.graph, opened.path)[0].file.path == (folder / "blobs" / "bb22").resolve()
+    assert outside_tensors(parts_of(opened.graph), opened.path)[0].file.path == (folder / "blobs" / "bb22").resolve()
     (path.parent / "other").symlink_to(folder.parent / "secret")
     with pytest.raises(RefusedError, match="link out of the model's folder"):
         open_model(saved(outside_model("other")[0], folder / "blobs" / "aa11") and path)
@@ -425,7 +432,7 @@ DAMAGED = {
     "an unknown type": (lambda: declared(4, 8, kind=99), "unknown type 99"),
     "too few bytes": (lambda: declared(4, 8, raw_data=b"1234"), "does not fit its size"),
     "too few numbers": (lambda: declared(4, 8, float_data=[1.0]), "does not fit its size"),
-    "no operator": (lambda: named(op_type=""), "no text"),
+    "no operator": (lambda: named(op_type=""), "without an operator"),
     "strings outside": (lambda: in_strings("w.bin"), "cannot lie in another file"),
 }
 

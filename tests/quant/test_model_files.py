@@ -237,7 +237,7 @@ def test_a_file_exchanged_under_onnxruntime_is_refused(folder):
     assert context.__enter__() == str(path)
     (folder / "w.bin").unlink()
     (folder / "w.bin").symlink_to("../secret")
-    with pytest.raises(RefusedError, match="changed while"):
+    with pytest.raises(RefusedError, match="exchanged while"):
         context.__exit__(None, None, None)
 
 
@@ -395,6 +395,11 @@ def test_names_in_errors_of_onnxruntime_drive_nothing(folder):
     code, text = run(folder, "compare", "m.onnx", "m.onnx")
     assert code == 4
     assert not {"\x1b", "\u202e"} & set(text)
+
+
+def test_the_name_of_a_file_does_not_choose_how_it_is_read(folder):
+    for name in ("m.ort", "m.json", "m.txt"):
+        np.testing.assert_allclose(open_session(saved(model_of(), folder / name)).run({"x": X})[0], Y, rtol=1e-6)
 
 
 def test_the_graph_that_was_opened_is_left_as_it_was(folder):
