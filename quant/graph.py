@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
-from profiler.errors import ModelError
+from profiler.errors import ModelError, NetgaugeError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy.typing as npt
 
 _OLDEST_OPSET = 13  # the first in which DequantizeLinear has a scale per channel
@@ -46,29 +49,45 @@ def prepare(model: ir.Model) -> ir.Model:
             layers inside an `If` or `Loop`, or takes inputs that cannot be stacked.
     """
     _refuse_quantized(model)
-    copy = _convert_opset(model) if model.opset_imports.get("", _OLDEST_OPSET) < _OLDEST_OPSET else model.clone()
-    copy.ir_version = max(copy.ir_version, _OLDEST_IR)
-    passes.RemoveInitializersFromInputsPass()(copy)
-    limit = max([_SMALLEST_FOLD_LIMIT, *(tensor.size for tensor in _constants(copy))])
-    _optimize(copy, limit)
-    passes.ShapeInferencePass()(copy)
-    passes.NameFixPass()(copy)
+    try:
+        with _quiet():
+            copy = _cleaned(model)
+    except NetgaugeError:
+        raise
+    except Exception as error:  # the passes raise whatever a damaged graph makes them stumble over
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"the graph makes no sense to onnx: {type(error).__name__}: {reason}") from error
     _refuse_other_floats(copy)
     _refuse_hidden_layers(copy)
     _refuse_single_numbers(copy)
     return copy
 
 
-def _optimize(model: ir.Model, limit: int) -> None:
+def _cleaned(model: ir.Model) -> ir.Model:
     from onnxscript.optimizer import optimize
 
-    logger = logging.getLogger("onnxscript")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it reports every node that it leaves as it is
+    copy = _convert_opset(model) if model.opset_imports.get("", _OLDEST_OPSET) < _OLDEST_OPSET else model.clone()
+    copy.ir_version = max(copy.ir_version, _OLDEST_IR)
+    passes.RemoveInitializersFromInputsPass()(copy)
+    limit = max([_SMALLEST_FOLD_LIMIT, *(tensor.size for tensor in _constants(copy))])
+    optimize(copy, input_size_limit=limit, output_size_limit=limit)
+    passes.ShapeInferencePass()(copy)
+    passes.NameFixPass()(copy)
+    return copy
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence passes that report every node they leave as it is, and print tracebacks with names from the file."""
+    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
-        optimize(model, input_size_limit=limit, output_size_limit=limit)
+        yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _convert_opset(model: ir.Model) -> ir.Model:
@@ -185,12 +204,18 @@ def to_bytes(model: ir.Model) -> bytes:
     """The model as an ONNX file; the same model always gives the same bytes.
 
     Raises:
-        ModelError: it is larger than the 2 GiB that one ONNX file may have.
+        ModelError: it is larger than the 2 GiB that one ONNX file may have, or damaged.
     """
     size = weight_bytes(model)
     if size >= 2**31:
         raise ModelError(f"the model has {size / 2**30:.1f} GiB of weights; a single ONNX file holds at most 2 GiB")
-    data: bytes = ir.serde.serialize_model(model).SerializeToString(deterministic=True)
+    try:
+        data: bytes = ir.serde.serialize_model(model).SerializeToString(deterministic=True)
+    except ir.serde.SerdeError as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise ModelError(f"the graph cannot be written: {' '.join(str(cause).split())[:200]}") from error
     return data
 
 

@@ -582,3 +582,25 @@ def test_long_names_in_errors_are_cut(tmp_path):
     _, text = profiled(saved(model, tmp_path / "m.onnx"), "--limit", "name_bytes=2000000")
     assert text.startswith("error: ")
     assert len(text) < 4000
+
+
+def test_notes_are_said_once_and_single_numbers_named(tmp_path):
+    def branch(*nodes):
+        return helper.make_graph(nodes, "b", [], [info("z")])
+
+    relu, twice = helper.make_node("Relu", ["x"], ["z"]), helper.make_node("Add", ["x", "x"], ["z"])
+    node = helper.make_node("If", ["c"], ["y"], name="choice", then_branch=branch(relu), else_branch=branch(twice))
+    model = model_of([node], stored=(), inputs=[info("c", (), TensorProto.BOOL), info("x", (1, 4))])
+    _, notes = profiled(saved(model, tmp_path / "m.onnx"))
+    assert notes.count("choice: its condition is data") == 1
+    assert "note: input scalar, 1x4 as the graph declares it" in notes
+
+
+def test_all_open_sizes_are_named_at_once(tmp_path):
+    model = model_of(inputs=[info("x", ("batch", 4)), info("other", (None, "batch", "length"))])
+    path = saved(model, tmp_path / "m.onnx")
+    _, text = profiled(path)
+    assert "pass --dim batch=N --dim other[0]=N --dim length=N, or" in text
+    report, _ = profiled(path, "--dim", "batch=1", "--dim", "other[0]=2", "--dim", "length=3")
+    assert "4x8" not in report
+    assert "1x8" in report

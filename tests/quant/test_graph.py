@@ -141,3 +141,12 @@ def test_layers_inside_an_if_are_named(build, known):
 def test_inputs_that_cannot_be_stacked_are_named(build):
     with pytest.raises(ModelError, match="input 'x' is a single number"):
         prepare(build(("Relu", "x", "y"), x=()))
+
+
+def test_damaged_attributes_are_an_error_and_no_traceback(build, caplog):
+    model = build(("Gemm", "x w", "y", {"transB": 1}), constants={"w": np.ones((4, 4), np.float32)}, x=("N", 4))
+    node = model.graph.node(0)
+    node.attributes["transB"] = ir.Attr("transB", ir.AttributeType.UNDEFINED, None)
+    with pytest.raises(ModelError, match="the graph"):
+        to_bytes(prepare(model))
+    assert not caplog.records
