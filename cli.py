@@ -119,7 +119,9 @@ def _explain(context: click.Context | None, error: BaseException, text: str) -> 
         traceback.print_exception(error)
     if context is not None:
         text += hint(error, context.meta)
-    click.echo(f"error: {text}", err=True)
+    from profiler.escaping import message  # names in an error may come from a file
+
+    click.echo(f"error: {message(text)}", err=True)
 
 
 if __name__ == "__main__":

@@ -30,13 +30,14 @@ class Said:
 
     def echo(self) -> None:
         """Print them to standard error."""
+        from profiler.escaping import message, sentence
         from profiler.report import terminal
 
         red: dict[str, Any] = {"fg": "red", "bold": True} if terminal.color(sys.stderr) else {}
         for note in self.notes:
-            click.echo(terminal.fitting(f"note: {note}", sys.stderr), err=True)
+            click.echo(terminal.fitting(f"note: {sentence(note)}", sys.stderr), err=True)
         for alarm in self.alarms:
-            click.secho(terminal.fitting(alarm, sys.stderr), err=True, **red)
+            click.secho(terminal.fitting(message(alarm), sys.stderr), err=True, **red)
 
 
 def checked(

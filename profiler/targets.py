@@ -91,11 +91,8 @@ def _of_onnx(opened: OpenedModel, request: Request) -> Found:
     stored = read_arrays(request.arrays) if request.arrays else {}
     by_name = {**{name: tuple(tensor.shape) for name, tensor in kwargs.items()}, **stored}
     profile = analyze_onnx(opened.graph, by_name or [tuple(tensor.shape) for tensor in args], dims=request.dims)
-    sizes = ", ".join("x".join(map(str, shape)) for shape in profile.inputs)
-    return profile, list(profile.notes) if args or kwargs else [
-        f"input {sizes} as the graph declares it",
-        *profile.notes,
-    ]
+    sizes = ", ".join("x".join(map(str, shape)) or "scalar" for shape in profile.inputs)
+    return profile, [] if args or kwargs else [f"input {sizes} as the graph declares it"]
 
 
 def _of_weights(_opened: OpenedModel, _request: Request) -> Found:

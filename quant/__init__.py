@@ -9,23 +9,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from quant.compare import compare as compare
+    from quant.comparing import compare as compare
     from quant.data import Samples as Samples
     from quant.data import open_data as open_data
-    from quant.evaluate import evaluate as evaluate
+    from quant.evaluating import evaluate as evaluate
     from quant.latency import compare_latency as compare_latency
     from quant.machine import doctor as doctor
     from quant.pipeline import quantize as quantize
     from quant.result import Quantization as Quantization
 
-# Where each public name lives. onnxruntime and torch are imported when the first of them is asked for, not before.
+# Where each public name lives. onnxruntime and torch are imported when the first of them is asked for, not before. No
+# module may be called as one of them: once imported, it would stand in the place of the function.
 _HOMES = {
     "Quantization": "quant.result",
     "Samples": "quant.data",
-    "compare": "quant.compare",
+    "compare": "quant.comparing",
     "compare_latency": "quant.latency",
     "doctor": "quant.machine",
-    "evaluate": "quant.evaluate",
+    "evaluate": "quant.evaluating",
     "open_data": "quant.data",
     "quantize": "quant.pipeline",
 }

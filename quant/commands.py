@@ -25,6 +25,12 @@ def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
         "seconds": click.option(
             "--seconds", type=click.FloatRange(0.1), default=20.0, show_default=True, help="Most time for the timing."
         ),
+        "links": click.option(
+            "--trust", is_flag=True, help="Read tensors also from files with several names (hard links)."
+        ),
+        "limit": click.option(
+            "--limit", "limits", multiple=True, metavar="NAME=N", help="Raise what a file may ask for; repeat."
+        ),
         "report": click.option("--report", metavar="OUT.json", help="Where to write the report as JSON."),
     }
 
@@ -124,7 +130,7 @@ def _reference_network(context: click.Context) -> tuple[str, str, str, str]:
 @click.argument("a")
 @click.argument("b")
 @click.option("--data", metavar="DATA", help=f"Labelled samples: {_DATA}.")
-@_shared("metric", "report", "device", "threads", "seed", "seconds")
+@_shared("metric", "report", "device", "threads", "seed", "seconds", "links", "limit")
 def compare(
     *,
     a: str,
@@ -136,11 +142,14 @@ def compare(
     threads: int,
     seed: int,
     seconds: float,
+    trust: bool,
+    limits: tuple[str, ...],
 ) -> None:
     """Accuracy and latency of two ONNX files, A and B, on the same samples; verdicts speak of B against A."""
     from profiler.files import check_writable, write_whole
     from profiler.progress import shown
-    from quant.compare import compare as run
+    from profiler.sources import Limits
+    from quant.comparing import compare as run
     from quant.report import comparison_text, json_text
 
     if report:
@@ -155,6 +164,8 @@ def compare(
             threads=threads,
             seed=seed,
             seconds=seconds,
+            trust=trust,
+            limits=Limits().raised(limits),
             progress=progress,
         )
     click.echo(comparison_text(result, (a, b)))

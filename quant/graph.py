@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
-from profiler.errors import ModelError
+from profiler.errors import ModelError, NetgaugeError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy.typing as npt
 
 _OLDEST_OPSET = 13  # the first in which DequantizeLinear has a scale per channel
@@ -27,6 +30,8 @@ _QUANTIZED_PREFIXES = (
     "DynamicQuantize",
 )
 _QUANTIZED_OPS = {"MatMulInteger", "ConvInteger", "MatMulIntegerToFloat", "MatMulNBits"}
+# What a network computes with.
+_LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"}
 _OTHER_FLOATS = {ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 
 # Constant folding makes no tensor larger than this or the largest weight: a small file cannot ask for huge ones.
@@ -40,30 +45,49 @@ def prepare(model: ir.Model) -> ir.Model:
     inferred, and every node and value has a name of its own.
 
     Raises:
-        ModelError: the model is quantized already, computes in another type than float32, or is too old.
+        ModelError: the model is quantized already, computes in another type than float32, is too old, has all its
+            layers inside an `If` or `Loop`, or takes inputs that cannot be stacked.
     """
     _refuse_quantized(model)
+    try:
+        with _quiet():
+            copy = _cleaned(model)
+    except NetgaugeError:
+        raise
+    except Exception as error:  # the passes raise whatever a damaged graph makes them stumble over
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"the graph makes no sense to onnx: {type(error).__name__}: {reason}") from error
+    _refuse_other_floats(copy)
+    _refuse_hidden_layers(copy)
+    _refuse_single_numbers(copy)
+    return copy
+
+
+def _cleaned(model: ir.Model) -> ir.Model:
+    from onnxscript.optimizer import optimize
+
     copy = _convert_opset(model) if model.opset_imports.get("", _OLDEST_OPSET) < _OLDEST_OPSET else model.clone()
     copy.ir_version = max(copy.ir_version, _OLDEST_IR)
     passes.RemoveInitializersFromInputsPass()(copy)
     limit = max([_SMALLEST_FOLD_LIMIT, *(tensor.size for tensor in _constants(copy))])
-    _optimize(copy, limit)
+    optimize(copy, input_size_limit=limit, output_size_limit=limit)
     passes.ShapeInferencePass()(copy)
     passes.NameFixPass()(copy)
-    _refuse_other_floats(copy)
     return copy
 
 
-def _optimize(model: ir.Model, limit: int) -> None:
-    from onnxscript.optimizer import optimize
-
-    logger = logging.getLogger("onnxscript")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it reports every node that it leaves as it is
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence passes that report every node they leave as it is, and print tracebacks with names from the file."""
+    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
-        optimize(model, input_size_limit=limit, output_size_limit=limit)
+        yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _convert_opset(model: ir.Model) -> ir.Model:
@@ -99,6 +123,28 @@ def _refuse_other_floats(model: ir.Model) -> None:
         raise ModelError(
             f"the model computes in {name}; int8 starts from float32. Convert it (module.float()) and export."
         )
+
+
+def _refuse_hidden_layers(model: ir.Model) -> None:
+    """Only nodes of the main graph become int8: where all layers are elsewhere there is nothing to do."""
+    if any(node.op_type in _LAYERS for node in model.graph):
+        return
+    for node in model.graph:
+        graphs = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+        if any(inner.op_type in _LAYERS for graph in graphs for inner in graph.all_nodes()):
+            raise ModelError(
+                f"all layers of the model are inside node {node.name!r} ({node.op_type}), and only the main graph "
+                "becomes int8. Export the part that you need as a graph of its own"
+            )
+
+
+def _refuse_single_numbers(model: ir.Model) -> None:
+    for value in model.graph.inputs:
+        if value.shape is not None and not len(value.shape):
+            raise ModelError(
+                f"input {value.name!r} is a single number, and samples are stacked along the first axis of each input. "
+                "Make it a constant of the graph"
+            )
 
 
 def name_of(value: ir.Value | None) -> str:
@@ -158,12 +204,18 @@ def to_bytes(model: ir.Model) -> bytes:
     """The model as an ONNX file; the same model always gives the same bytes.
 
     Raises:
-        ModelError: it is larger than the 2 GiB that one ONNX file may have.
+        ModelError: it is larger than the 2 GiB that one ONNX file may have, or damaged.
     """
     size = weight_bytes(model)
     if size >= 2**31:
         raise ModelError(f"the model has {size / 2**30:.1f} GiB of weights; a single ONNX file holds at most 2 GiB")
-    data: bytes = ir.serde.serialize_model(model).SerializeToString(deterministic=True)
+    try:
+        data: bytes = ir.serde.serialize_model(model).SerializeToString(deterministic=True)
+    except ir.serde.SerdeError as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise ModelError(f"the graph cannot be written: {' '.join(str(cause).split())[:200]}") from error
     return data
 
 

@@ -88,8 +88,8 @@ def quantize(  # noqa: PLR0913  # the contract's signature
         threads: that one operator may use.
         seed: of splits and resampling.
         seconds: most time for the final timing.
-        trust: let code in the file run, in this process.
-        limits: how much the file may ask for.
+        trust: let code in the file run, in this process, and take files of tensors that have several names.
+        limits: how much the file may ask for, as for `profiler.open_model`.
         progress: called with the stage and the part of it that is done.
 
     Returns:
@@ -100,7 +100,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
         UsageError: an unknown target or metric, or an output that cannot be written.
         ModelError: the model cannot be opened, exported or quantized.
         DataError: the data cannot be read or does not fit the model.
-        RefusedError: opening the model would run code.
+        RefusedError: opening the model would run code, read what does not belong to it, or ask for too much.
     """
     if target not in TARGETS:
         raise UsageError(f"no target {target!r}; there is {', '.join(TARGETS)}")

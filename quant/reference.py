@@ -5,19 +5,22 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import onnx_ir as ir
 import torch
 from torch import nn
 
 from profiler.errors import DataError, ModelError
 from profiler.sources import OpenedModel, open_model
 from profiler.sources.limits import DEFAULT, Limits
+from profiler.sources.onnx_checks import check_graph
+from quant.model_files import check_runs
+from quant.stored import graph_of
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx
+    import onnx_ir as ir
 
     from quant.data import Samples
 
@@ -51,29 +54,40 @@ def float_reference(
         target: whatever `profiler.open_model` opens, a module, or an ONNX graph.
         samples: examples of the model's inputs; a module is exported with the first two.
         weights: a state dict for a factory.
-        trust: let code in the file run, in this process.
+        trust: let code in the file run, in this process, and take files of tensors that have several names.
         limits: how much the file may ask for.
 
     Raises:
         ModelError: it cannot be opened or exported, or has no architecture.
-        RefusedError: opening it would run code.
+        RefusedError: opening it would run code, or read what does not belong to it.
     """
     if isinstance(target, nn.Module):
         return _exported(target, type(target).__name__, samples)
-    if not isinstance(target, str | Path | OpenedModel):
-        return Reference(ir.serde.deserialize_model(target), target.graph.name or "model")
-    if isinstance(target, OpenedModel):
-        opened = target
-    else:
-        opened = open_model(target, weights=weights, trust=trust, limits=limits)
+    opened = _opened(target, weights, trust, limits)
     if opened.module is not None:
         return _exported(opened.module, opened.target, samples)
     if opened.graph is not None:
-        return Reference(_with_its_weights(opened), opened.target)
+        check_runs(opened, trust=trust)
+        return Reference(graph_of(opened.graph, opened.path, opened.target, trust=trust), opened.target)
     raise ModelError(
         f"{opened.target}: holds tensors without an architecture; name it as FILE.py:factory and pass this file as "
         "--weights"
     )
+
+
+def _opened(
+    target: str | Path | OpenedModel | onnx.ModelProto,
+    weights: str | Path | None,
+    trust: bool,  # noqa: FBT001  # handed on as it came
+    limits: Limits,
+) -> OpenedModel:
+    if isinstance(target, OpenedModel):
+        return target
+    if isinstance(target, str | Path):
+        return open_model(target, weights=weights, trust=trust, limits=limits)
+    name = target.graph.name or "model"
+    check_graph(target, name, limits)
+    return OpenedModel(name, "onnx", graph=target)
 
 
 def _exported(module: nn.Module, name: str, samples: Samples) -> Reference:
@@ -117,14 +131,3 @@ def _check_run(module: nn.Module, name: str, samples: Samples, examples: tuple[t
         raise DataError(f"{samples.name}: {name} fails on these samples ({sizes}): {reason}") from error
     finally:
         module.train(training)
-
-
-def _with_its_weights(opened: OpenedModel) -> ir.Model:
-    outside = [t.name for t in _external(opened.graph)] if opened.graph is not None else []
-    if outside:
-        raise ModelError(f"{opened.target}: keeps {len(outside)} tensors in other files; save it as one file first")
-    return ir.serde.deserialize_model(opened.graph)  # type: ignore[arg-type]  # an ONNX target has its graph
-
-
-def _external(graph: onnx.ModelProto) -> list[Any]:
-    return [t for t in graph.graph.initializer if t.data_location == t.EXTERNAL]

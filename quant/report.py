@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tabulate import tabulate
 
+from profiler.escaping import printable
 from profiler.report import units
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def quantization_text(result: Quantization) -> str:
     for path in (result.output, result.reference):
         if path is not None:
             lines.append(f"wrote {path}")
-    return "\n".join(lines)
+    return _text(lines)
 
 
 def comparison_text(result: ModelComparison, names: tuple[str, str]) -> str:
@@ -64,7 +65,12 @@ def comparison_text(result: ModelComparison, names: tuple[str, str]) -> str:
     lines = [f"a: {names[0]}", f"b: {names[1]}", ""]
     if result.comparison is not None:
         lines += [*metric_lines(result.comparison, ("a", "b")), ""]
-    return "\n".join([*lines, *latency_lines(result.latency, ("a", "b"))])
+    return _text([*lines, *latency_lines(result.latency, ("a", "b"))])
+
+
+def _text(lines: Iterable[str]) -> str:
+    """Lines with names from a file in them, made harmless."""
+    return "\n".join(map(printable, lines))
 
 
 def metric_lines(comparison: Comparison, names: tuple[str, str]) -> list[str]:
@@ -133,7 +139,7 @@ def node_lines(nodes: Iterable[NodeRow], placement: str) -> list[str]:
         groups.setdefault((row.op, row.reason), []).append(row)
     ordered = sorted(groups.items(), key=lambda item: -_share(item[1]))
     for (op, reason), rows in ordered[:MOST_REASONS]:
-        layers = list(dict.fromkeys(units.printable(r.layer or r.name) for r in rows))
+        layers = list(dict.fromkeys(r.layer or r.name for r in rows))
         more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
         share = f", {_share(rows):.0%} of the time" if _share(rows) >= 0.005 else ""
         lines.append(f"  float: {op} x{len(rows)} in {', '.join(layers[:3])}{more}{share}: {reason}")

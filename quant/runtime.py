@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from profiler.errors import DataError, ModelError, UnavailableError, UsageError
 from quant import _runtime_errors, providers
+from quant.model_files import for_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from onnxruntime import InferenceSession, SessionOptions
 
+    from profiler.sources import Limits
     from quant.providers import ProviderState
 
 _T = TypeVar("_T")
@@ -162,6 +164,8 @@ def open_session(
     optimized_path: str | Path | None = None,
     level: Level = "all",
     quant_kernels: bool = True,
+    trust: bool = False,
+    limits: Limits | None = None,
 ) -> RuntimeSession:
     """Load an ONNX model into ONNX Runtime.
 
@@ -173,11 +177,14 @@ def open_session(
         optimized_path: where to write the graph as ONNX Runtime will run it.
         level: of graph optimization.
         quant_kernels: False keeps QDQ models in float: the same rounding, without int8 kernels.
+        trust: take files of tensors that have several names.
+        limits: how much a file may ask for.
 
     Raises:
         UsageError: an unknown device or level, or fewer than one thread.
         UnavailableError: ONNX Runtime or the device's provider is missing or does not load.
-        ModelError: ONNX Runtime cannot load the model.
+        ModelError: ONNX Runtime cannot load the model, or it is no ONNX file.
+        RefusedError: see `quant.model_files`.
     """
     wanted = _choice(DEVICES, device, "device")
     if threads < 1:
@@ -199,7 +206,8 @@ def open_session(
             cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / "trace")
-        session = _create(ort, model, options, wanted, name)
+        with for_runtime(model, trust=trust, limits=limits) as source:
+            session = _create(ort, source, options, wanted, name)
         opened = RuntimeSession(
             name=name,
             input_names=tuple(value.name for value in session.get_inputs()),
@@ -249,18 +257,18 @@ def _session_options(ort: ModuleType, threads: int) -> SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # else a name in .ort means another format
     return options
 
 
 def _create(
-    ort: ModuleType, model: str | Path | bytes, options: SessionOptions, wanted: Sequence[str], name: str
+    ort: ModuleType, source: str | bytes, options: SessionOptions, wanted: Sequence[str], name: str
 ) -> InferenceSession:
     """An `onnxruntime.InferenceSession` in which the first wanted provider is at work."""
     if wanted[0] != "CPUExecutionProvider":
         with contextlib.redirect_stdout(io.StringIO()):  # prints what it does not find; the session will tell
             ort.preload_dlls()
     available = [provider for provider in wanted if provider in ort.get_available_providers()]
-    source = model if isinstance(model, bytes) else str(model)
     failure: Exception | None = None
     try:
         session = ort.InferenceSession(source, options, providers=available, enable_fallback=0)

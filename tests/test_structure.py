@@ -69,6 +69,8 @@ def test_public_names_are_there_and_lazy():
         "assert 'torch' not in sys.modules and 'onnxruntime' not in sys.modules\n"
         "assert all(hasattr(profiler, n) for n in profiler.__all__)\n"
         "assert all(hasattr(quant, n) for n in quant.__all__)\n"
+        "from quant import *\n"
+        "assert all(callable(globals()[n]) for n in quant.__all__), 'a module in the place of a function'\n"
         "assert profiler.analyzer.analyze is profiler.analyze\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

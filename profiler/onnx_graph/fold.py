@@ -11,6 +11,7 @@ from onnx.reference.ops._op_list import load_op
 from profiler.onnx_graph.prepare import MOST_FLOATS, MOST_INTEGERS
 from profiler.onnx_ops.call import NodeCall
 from profiler.onnx_ops.value import FLOATS, Shape
+from profiler.sources.onnx_parts import attribute_tensors, is_outside
 
 Array = npt.NDArray[Any]
 
@@ -46,7 +47,7 @@ def evaluate(call: NodeCall, domain: str, shapes: Sequence[Shape | None]) -> lis
     if call.op in ("Shape", "Size"):
         array = size_array(call)
         return None if array is None else [array]
-    if domain or call.op in _NEVER or any(v.array is None for v in call.tensors):
+    if domain or call.op in _NEVER or any(v.array is None for v in call.tensors) or _elsewhere(call):
         return None
     floating = any(v.dtype in FLOATS for v in call.tensors) and call.op != "Shape"
     most = MOST_FLOATS if floating else MOST_INTEGERS
@@ -69,3 +70,8 @@ def evaluate(call: NodeCall, domain: str, shapes: Sequence[Shape | None]) -> lis
     if not all(isinstance(r, np.ndarray) and r.size <= MOST_INTEGERS for r in results):
         return None
     return list(results)
+
+
+def _elsewhere(call: NodeCall) -> bool:
+    """Whether an attribute is a tensor in another file: the reference would look for it in the current folder."""
+    return any(is_outside(tensor) for a in call.node.attribute for tensor in attribute_tensors(a))

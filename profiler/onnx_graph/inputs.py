@@ -38,6 +38,7 @@ def bind_inputs(graph: GraphProto, given: Given, dims: Mapping[str, int]) -> dic
     for info in infos:
         if by_name.get(info.name) is not None:
             _fit(info, _shape_of(by_name[info.name]), sizes)
+    _check_open([info for info in infos if by_name.get(info.name) is None], sizes)
     return {info.name: _value(info, by_name.get(info.name), sizes) for info in infos}
 
 
@@ -98,21 +99,24 @@ def _name(info: ValueInfoProto, axis: int) -> str:
     return f"{info.name}[{axis}]" if name in _NAMELESS else name
 
 
+def _check_open(infos: Sequence[ValueInfoProto], sizes: Mapping[str, int]) -> None:
+    """All sizes that are still to be given are named at once."""
+    axes = [(info, axis, dim) for info in infos for axis, dim in enumerate(info.type.tensor_type.shape.dim)]
+    missing = [(info, axis) for info, axis, dim in axes if dim.dim_value <= 0 and _name(info, axis) not in sizes]
+    if missing:
+        info, axis = missing[0]
+        names = dict.fromkeys(_name(*place) for place in missing)
+        options = " ".join(f"--dim {name}=N" for name in names)
+        raise ModelError(
+            f"axis {axis} of input {info.name!r} has no fixed size; pass {options}, or the whole input's size"
+        )
+
+
 def _declared(info: ValueInfoProto, sizes: Mapping[str, int]) -> Shape:
     if not info.type.tensor_type.HasField("shape"):
         raise ModelError(f"input {info.name!r} has no size in the graph; pass it, such as --input 1x3x224x224")
-    shape = []
-    for axis, dim in enumerate(info.type.tensor_type.shape.dim):
-        name = _name(info, axis)
-        if name in sizes:
-            shape.append(sizes[name])
-        elif dim.dim_value > 0:
-            shape.append(dim.dim_value)
-        else:
-            raise ModelError(
-                f"axis {axis} of input {info.name!r} has no fixed size; pass --dim {name}=N, or the whole input's size"
-            )
-    return tuple(shape)
+    dims = enumerate(info.type.tensor_type.shape.dim)
+    return tuple(sizes.get(_name(info, axis), dim.dim_value) for axis, dim in dims)
 
 
 def declared_shape(kind: TypeProto, sizes: Mapping[str, int]) -> Shape | None:

@@ -6,6 +6,7 @@ import json
 from importlib.resources import files
 from typing import Any
 
+from profiler.escaping import cell
 from profiler.profile import Profile
 from profiler.report.columns import COLUMNS, MODULE, csv_columns
 from profiler.report.options import Options
@@ -48,11 +49,9 @@ def as_csv(profile: Profile, options: Options) -> str:
 
 def _lines(selection: Selection, names: tuple[str, ...], end: list[str]) -> list[list[object]]:
     return [
-        [*(_harmless(name, COLUMNS[name].value(row, selection.scale)) for name in names), *end]
-        for row in selection.rows
+        [*(_cell(name, COLUMNS[name].value(row, selection.scale)) for name in names), *end] for row in selection.rows
     ]
 
 
-def _harmless(name: str, value: object) -> object:
-    """A name that a spreadsheet would take for a formula is written with an apostrophe before it."""
-    return f"'{value}" if name in _NAMES and isinstance(value, str) and value[:1] in tuple("=@+-") else value
+def _cell(name: str, value: object) -> object:
+    return cell(value) if name in _NAMES else value

@@ -1,11 +1,13 @@
 """Numbers and names as people read them."""
 
+from profiler import escaping
 from profiler.profile import Phases, ReceptiveField, Shape
 
 PREFIXES = {"k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
 BINARY = {"k": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2**50}
 # What --units takes: a prefix for each number, all digits, or one prefix for all.
 UNITS = ("auto", "raw", *PREFIXES)
+printable = escaping.printable
 
 
 def count(number: int, units: str = "auto") -> str:
@@ -102,8 +104,3 @@ def phases(receptive: ReceptiveField) -> str:
 def _phase(p: Phases) -> str:
     listed = " ".join(f"{size}@{start}" if start is not None else "nothing" for size, start in p.fields)
     return f"/{p.period or '-'}: {listed or f'{p.smallest}..{p.largest}'}"
-
-
-def printable(text: str) -> str:
-    """A name from a file, with control characters escaped so that it cannot drive the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

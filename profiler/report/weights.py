@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
+from profiler.escaping import cell
 from profiler.report import units
 from profiler.report.html import page
 from profiler.report.html import text as harmless
@@ -76,7 +77,7 @@ def _as_json(opened: OpenedModel) -> str:
 def _as_csv(opened: OpenedModel) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerows([HEADERS, *_rows(opened)])
+    writer.writerows([HEADERS, *((cell(name), *rest) for name, *rest in _rows(opened))])
     return out.getvalue()
 
 

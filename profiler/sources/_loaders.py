@@ -68,8 +68,18 @@ def _unreadable(path: Path, error: Exception) -> ModelError:
 
 
 def parse_onnx(path: Path) -> onnx.ModelProto:
-    """An ONNX graph without the external data that it may point to."""
+    """An ONNX graph without the external data that it may point to; the file's name is of no account."""
+    return parse_onnx_bytes(path.read_bytes(), str(path))
+
+
+def parse_onnx_bytes(data: bytes, name: str) -> onnx.ModelProto:
+    """As `parse_onnx`, of a file's bytes; `name` is for messages."""
+    model = onnx.ModelProto()
     try:
-        return onnx.load(str(path), load_external_data=False)
+        model.ParseFromString(data)
     except Exception as error:
-        raise ModelError(f"{path}: is no ONNX model ({type(error).__name__})") from error
+        raise ModelError(
+            f"{name}: is no whole ONNX model, nor a file of another kind that is known ({type(error).__name__}); "
+            "copy or download it again"
+        ) from error
+    return model

@@ -109,3 +109,44 @@ def test_a_model_too_large_for_one_file(build, monkeypatch):
     monkeypatch.setattr("quant.graph.weight_bytes", lambda _: 2**31)
     with pytest.raises(ModelError, match="2 GiB"):
         to_bytes(model)
+
+
+def branch(name):
+    """The layer of `test_layers_inside_an_if_are_named`, as a graph."""
+    constant = helper.make_node("Constant", [], ["w"], value_floats=[1.0] * 64)
+    shape = helper.make_node("Constant", [], ["s"], value_ints=[8, 8])
+    nodes = [
+        constant,
+        shape,
+        helper.make_node("Reshape", ["w", "s"], ["m"]),
+        helper.make_node("MatMul", ["x", "m"], ["z"]),
+    ]
+    return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)])
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_layers_inside_an_if_are_named(build, known):
+    """A branch that is known to be taken is part of the graph; nothing can be done about the others."""
+    condition = ("ReduceMax", "x", "m", {"keepdims": 0}), ("Cast", "m", "c", {"to": TensorProto.BOOL})
+    given = {"constants": {"c": np.array(True)}} if known else {}
+    nodes = (*(() if known else condition), ("If", "c", "y", {"then_branch": branch("a"), "else_branch": branch("b")}))
+    model = build(*nodes, **given)
+    if known:
+        assert "MatMul" in ops(prepare(model))
+        return
+    with pytest.raises(ModelError, match=r"inside node 'If_y' \(If\)"):
+        prepare(model)
+
+
+def test_inputs_that_cannot_be_stacked_are_named(build):
+    with pytest.raises(ModelError, match="input 'x' is a single number"):
+        prepare(build(("Relu", "x", "y"), x=()))
+
+
+def test_damaged_attributes_are_an_error_and_no_traceback(build, caplog):
+    model = build(("Gemm", "x w", "y", {"transB": 1}), constants={"w": np.ones((4, 4), np.float32)}, x=("N", 4))
+    node = model.graph.node(0)
+    node.attributes["transB"] = ir.Attr("transB", ir.AttributeType.UNDEFINED, None)
+    with pytest.raises(ModelError, match="the graph"):
+        to_bytes(prepare(model))
+    assert not caplog.records

@@ -192,9 +192,10 @@ class TestBadModels:
     @pytest.mark.parametrize(
         ("content", "match"),
         [
-            (b"no model", r"cannot load it: .*[Pp]rotobuf parsing failed"),
-            (b"", "No graph was found"),
-            (add_model()[:-10], "cannot load it"),
+            # Of bytes ONNX Runtime says it, of files we do.
+            (b"no model", r"cannot load it: .*[Pp]rotobuf parsing failed|no model file of a kind that is known"),
+            (b"", "No graph was found|is empty"),
+            (add_model()[:-10], "cannot load it|no whole ONNX model"),
             (
                 model_bytes([helper.make_node("Nope", ["x"], ["y"])], {"x": (1, (1,))}, {"y": (1, (1,))}),
                 r"No Op .*Nope",
@@ -216,7 +217,7 @@ class TestBadModels:
             assert "\n" not in str(caught.value)
 
     def test_missing_file_is_named(self, tmp_path):
-        with pytest.raises(ModelError, match=r"nowhere\.onnx: ONNX Runtime cannot load it: .*doesn't exist"):
+        with pytest.raises(ModelError, match=r"nowhere\.onnx: no such file"):
             runtime.open_session(tmp_path / "nowhere.onnx")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from profiler.progress import Progress, silent
 from quant.data import open_data
-from quant.evaluate import evaluate
+from quant.evaluating import evaluate
 from quant.inference import feeds
 from quant.latency import compare_latency
 from quant.machine import describe
@@ -16,6 +16,8 @@ from quant.runtime import open_session
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from profiler.sources import Limits
 
 TIMED_INPUTS = 16
 
@@ -30,6 +32,8 @@ def compare(
     threads: int = 1,
     seed: int = 0,
     seconds: float = 20.0,
+    trust: bool = False,
+    limits: Limits | None = None,
     progress: Progress = silent,
 ) -> ModelComparison:
     """Compare two ONNX models; every verdict speaks of `b` against `a`.
@@ -43,14 +47,17 @@ def compare(
         threads: that one operator may use.
         seed: of random inputs and resampling.
         seconds: most time for the timing.
+        trust: take files of tensors that have several names.
+        limits: how much a file may ask for.
         progress: called with the stage and the part of it that is done.
 
     Raises:
         DataError: the data cannot be read or does not fit the models.
         ModelError: a model does not load or run.
+        RefusedError: a model would read what does not belong to it, run code of its own, or asks for too much.
         UsageError: an unknown metric, or one that needs labels where there are none.
     """
-    first, second = (open_session(m, device=device, threads=threads) for m in (a, b))
+    first, second = (open_session(m, device=device, threads=threads, trust=trust, limits=limits) for m in (a, b))
     comparison, inputs = None, None
     if data is not None:
         samples = open_data(data, split="evaluation")
