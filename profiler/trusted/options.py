@@ -37,6 +37,8 @@ def trusting(command: Callable[..., None]) -> Callable[..., None]:
         if not trust:
             _check_untrusted(limits)
         elif CONFINED not in context.meta:
+            if PROGRAM not in context.meta:
+                raise UsageError("--trust runs the netgauge program again, and this command was not started by it")
             target = str(options.get("target") or "--trust")
             program, arguments = context.meta[PROGRAM], context.meta[ARGUMENTS]
             context.exit(parent.run(program, arguments, lambda n, used: _killed(target, limits, n, used)))

@@ -46,7 +46,7 @@ def command(program: str, arguments: Sequence[str]) -> list[str]:
     if not sys.executable:
         raise UnavailableError("--trust runs in a process of its own, and this Python cannot say how to start one")
     flags = ["-P", *(["-s"] if sys.flags.no_user_site else []), *(["-X", "utf8"] if sys.flags.utf8_mode else [])]
-    start = json.dumps({"path": sys.path, "program": program, "parent": os.getpid()})
+    start = json.dumps({"path": list(map(str, sys.path)), "program": program, "parent": os.getpid()})
     return [sys.executable, *flags, "-c", _START, start, *arguments]
 
 
