@@ -56,7 +56,7 @@ def _dims(_context: click.Context, _option: click.Parameter, texts: tuple[str, .
 @click.option(
     "--dim", "dims", multiple=True, callback=_dims, metavar="NAME=N", help="Size that a graph leaves free; repeat."
 )
-@click.option("--weights", metavar="FILE", help="State dict for a FILE.py:factory target.")
+@click.option("--weights", metavar="FILE", help="Tensors for a factory's network: a checkpoint of any form.")
 @click.option("--format", "style", type=click.Choice(FORMATS), default="table", show_default=True)
 @click.option("--output", metavar="FILE", help="Write the report there instead of to the terminal.")
 @click.option(

@@ -3,15 +3,15 @@
 import inspect
 from collections.abc import Mapping
 
+import torch
 from torch import nn
 
 
 def parameters_of(module: nn.Module) -> Mapping[str, inspect.Parameter]:
     """The parameters of a module's forward; those of TorchScript, which Python cannot inspect, from its schema."""
-    schema = getattr(module.forward, "schema", None)
-    if schema is None:
+    if not isinstance(module, torch.jit.ScriptModule):
         return inspect.signature(module.forward).parameters
-    taken = [argument for argument in schema.arguments if argument.name != "self"]
+    taken = [argument for argument in module.forward.schema.arguments if argument.name != "self"]
     return {
         a.name: inspect.Parameter(
             a.name,

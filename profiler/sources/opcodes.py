@@ -259,8 +259,9 @@ def read_symbolically(data: bytes, source: str, limits: Limits = DEFAULT) -> tup
         RefusedError: it asks for too much.
         ModelError: it is truncated, malformed, or followed by something else.
     """
+    limits.check("header_bytes", len(data), f"{source}, its pickle")
     file = io.BytesIO(data)
-    found = read_next(file, source, limits)
+    found = _read(file, source, limits)
     if file.tell() < len(data):
         raise ModelError(f"{source}: {len(data) - file.tell():,} bytes follow the end of the pickle inside")
     return found
@@ -274,10 +275,13 @@ def read_next(file: BinaryIO, source: str, limits: Limits = DEFAULT) -> tuple[An
         RefusedError: as above.
         ModelError: it is truncated or malformed.
     """
+    return _read(cast("BinaryIO", _Bounded(file, source, limits)), source, limits)
+
+
+def _read(file: BinaryIO, source: str, limits: Limits) -> tuple[Any, tuple[Global, ...]]:
     machine = _Machine(source)
     try:
-        bounded = cast("BinaryIO", _Bounded(file, source, limits))
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(bounded), 1):
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(file), 1):
             handler = OPCODES.get(opcode.name)
             if handler is None:
                 raise ForeignPickleError(
