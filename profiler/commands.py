@@ -52,8 +52,22 @@ def _dims(_context: click.Context, _option: click.Parameter, texts: tuple[str, .
     help="An input: 1x3x224x224, 1x16:int64 or input_ids=1x16:int64; repeat.",
 )
 @click.option("--inputs", "arrays", metavar="FILE.npz", help="Inputs as arrays, by the names of forward's parameters.")
-@click.option("--dim", "dims", multiple=True, callback=_dims, metavar="NAME=N", help="Size of an ONNX axis; repeat.")
-@click.option("--weights", metavar="FILE", help="State dict for a FILE.py:factory target.")
+@click.option(
+    "--dim",
+    "dims",
+    multiple=True,
+    callback=_dims,
+    metavar="NAME=N",
+    help="A size by its name: of an ONNX axis, or of a named model, such as batch=8; repeat.",
+)
+@click.option("--weights", metavar="FILE", help="State dict for a FILE.py:factory or a named model.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An argument for the factory or the named model, such as num_classes=10; repeat.",
+)
 @click.option("--format", "style", type=click.Choice(FORMATS), default="table", show_default=True)
 @click.option("--output", metavar="FILE", help="Write the report there instead of to the terminal.")
 @click.option(
@@ -116,6 +130,7 @@ def profile(  # noqa: PLR0913  # one parameter per option
     arrays: str | None,
     dims: dict[str, int],
     weights: str | None,
+    settings: tuple[str, ...],
     style: str,
     output: str | None,
     check: str,
@@ -128,7 +143,8 @@ def profile(  # noqa: PLR0913  # one parameter per option
 ) -> None:
     """Sizes, receptive fields, MACs, FLOPs and parameters of TARGET, layer by layer.
 
-    TARGET is a model file (.pt, .pth, .safetensors, .onnx), FILE.py:factory or package.module:factory.
+    TARGET is a model file (.pt, .pth, .safetensors, .onnx), FILE.py:factory, package.module:factory, or a name:
+    timm:NAME, torchvision:NAME, hf:NAME or hf:FOLDER.
     """
     from profiler.files import check_writable
     from profiler.progress import shown
@@ -138,7 +154,7 @@ def profile(  # noqa: PLR0913  # one parameter per option
         check_writable(output)
     options = _options(style, target, given, looks, to_file=bool(output))
     said = Said()
-    asked = _Asked(target, weights, sizes, arrays, dims, limits, check, verify_rf, backward, train, trust)
+    asked = _Asked(target, weights, settings, sizes, arrays, dims, limits, check, verify_rf, backward, train, trust)
     try:
         with shown() as progress, redirect_stdout(sys.stderr):  # what a model prints is no part of the report
             text = _report(asked, style, options, given, said, progress)
@@ -170,6 +186,7 @@ class _Asked:
 
     target: str
     weights: str | None
+    settings: tuple[str, ...]
     sizes: tuple[str, ...]
     arrays: str | None
     dims: dict[str, int]
@@ -184,11 +201,13 @@ class _Asked:
 def _report(asked: _Asked, style: str, options: Options, given: set[str], said: Said, progress: Progress) -> str:
     """The report on the target; what goes beside it is added to `said`."""
     progress(f"opening {asked.target}", None)
+    from profiler.settings import arguments
     from profiler.sources import Limits, open_model
     from profiler.targets import Request, profile_of
 
     limits = Limits().raised(asked.limits)
-    opened = open_model(asked.target, weights=asked.weights, trust=asked.trust, limits=limits)
+    kwargs = arguments(asked.settings)
+    opened = open_model(asked.target, weights=asked.weights, kwargs=kwargs, trust=asked.trust, limits=limits)
     said.notes += opened.notes
     progress("analyzing", None)
     request = Request(asked.sizes, asked.arrays, asked.dims, asked.backward, asked.train)

@@ -36,7 +36,14 @@ def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
 
 @click.command()
 @click.argument("target", required=False)
-@click.option("--weights", metavar="FILE", help="State dict for a FILE.py:factory target.")
+@click.option("--weights", metavar="FILE", help="State dict for a FILE.py:factory or a named model.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An argument for the factory or the named model, such as num_classes=10; repeat.",
+)
 @click.option("--calibration", metavar="DATA", help=f"Samples to find ranges on: {_DATA}.")
 @click.option("--data", metavar="DATA", help="Labelled samples to measure accuracy on; same forms.")
 @click.option("--output", metavar="OUT.onnx", help="Where to write the int8 model.")
@@ -50,6 +57,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
     *,
     target: str | None,
     weights: str | None,
+    settings: tuple[str, ...],
     calibration: str | None,
     data: str | None,
     output: str | None,
@@ -65,11 +73,13 @@ def quantize(  # noqa: PLR0913  # one parameter per option
 ) -> None:
     """Make an int8 file of TARGET for ONNX Runtime, and measure what it cost in accuracy and won in latency.
 
-    TARGET is an .onnx file, a .pt with a module of stock classes, FILE.py:factory or package.module:factory. Without
-    TARGET, in a checkout, the reference network models/digits_mobile.py is taken with its data.
+    TARGET is an .onnx file, a .pt with a module of stock classes, FILE.py:factory, package.module:factory, or a name:
+    timm:NAME, torchvision:NAME, hf:NAME or hf:FOLDER. Without TARGET, in a checkout, the reference network
+    models/digits_mobile.py is taken with its data.
     """
     from profiler.files import check_writable, write_whole
     from profiler.progress import shown
+    from profiler.settings import arguments
     from profiler.sources import is_factory
     from quant.pipeline import quantize as run
     from quant.report import json_text, quantization_text
@@ -78,7 +88,8 @@ def quantize(  # noqa: PLR0913  # one parameter per option
         target, weights, calibration, data = _reference_network(context)
     elif calibration is None:
         raise click.UsageError(f"--calibration is needed: samples of the model's input, as {_DATA}")
-    stem = target.rpartition(":")[2] if is_factory(target) else Path(target).stem
+    # A name may hold slashes, as those of the hub do.
+    stem = Path(target.rpartition(":")[2]).name if is_factory(target) else Path(target).stem
     output = output or f"{stem}.int8.onnx"
     report = report or str(Path(output).with_suffix("").with_suffix(".quantization.json"))
     for path in (output, report):
@@ -90,6 +101,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
             data,
             output,
             weights=weights,
+            kwargs=arguments(settings),
             target="cpu" if runtime == "auto" else runtime,
             metrics=metrics or None,
             max_drop=max_drop,

@@ -15,6 +15,8 @@ from profiler.errors import DataError, ModelError
 from profiler.sources import OpenedModel, open_model
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     import onnx
 
@@ -41,6 +43,7 @@ def float_reference(
     samples: Samples,
     *,
     weights: str | Path | None = None,
+    kwargs: Mapping[str, Any] | None = None,
     trust: bool = False,
 ) -> Reference:
     """Open a target and bring it to ONNX.
@@ -48,7 +51,8 @@ def float_reference(
     Args:
         target: whatever `profiler.open_model` opens, a module, or an ONNX graph.
         samples: examples of the model's inputs; a module is exported with the first two.
-        weights: a state dict for a factory.
+        weights: a state dict for a factory or a named model.
+        kwargs: arguments for a factory or a named model.
         trust: let code in the file run.
 
     Raises:
@@ -59,7 +63,9 @@ def float_reference(
         return _exported(target, type(target).__name__, samples)
     if not isinstance(target, str | Path | OpenedModel):
         return Reference(ir.serde.deserialize_model(target), target.graph.name or "model")
-    opened = target if isinstance(target, OpenedModel) else open_model(target, weights=weights, trust=trust)
+    if not isinstance(target, OpenedModel):
+        target = open_model(target, weights=weights, kwargs=kwargs, trust=trust)
+    opened = target
     if opened.module is not None:
         return _exported(opened.module, opened.target, samples)
     if opened.graph is not None:

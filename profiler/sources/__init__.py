@@ -13,12 +13,16 @@ from torch import nn
 from profiler.errors import ModelError, RefusedError, UsageError
 from profiler.sources import _loaders
 from profiler.sources.detect import kind_of
+from profiler.sources.hugging_face import open_hugging_face
+from profiler.sources.index_file import open_index, read_index
 from profiler.sources.limits import DEFAULT, Limits, check_file
 from profiler.sources.onnx_file import open_onnx
 from profiler.sources.opened import OpenedModel
-from profiler.sources.pyfile import load_attribute
+from profiler.sources.pyfile import factories_in, load_attribute
 from profiler.sources.safetensors_file import open_safetensors, read_tensors
+from profiler.sources.timm_models import open_timm
 from profiler.sources.torch_zip import open_torch_zip
+from profiler.sources.torchvision_models import open_torchvision
 
 Opener = Callable[..., OpenedModel]
 
@@ -37,11 +41,15 @@ OPENERS: dict[str, Opener] = {
     "torchscript": _refuses("is TorchScript, which runs code as it loads; export the model to ONNX instead"),
     "program": _refuses("is a torch.export program, which unpickles as it loads; export to ONNX instead"),
     "safetensors": open_safetensors,
-    "index": _refuses("is no index of safetensors shards"),
+    "index": open_index,
     "onnx": open_onnx,
 }
 # By prefix: what opens a name such as `timm:resnet18`.
-NAMED: dict[str, Callable[..., OpenedModel]] = {}
+NAMED: dict[str, Callable[..., OpenedModel]] = {
+    "timm": open_timm,
+    "torchvision": open_torchvision,
+    "hf": open_hugging_face,
+}
 
 
 def open_model(
@@ -55,27 +63,35 @@ def open_model(
     """Open a model by file, by factory or by name.
 
     Args:
-        target: a file (torch.save, safetensors, ONNX; told apart by content), `FILE.py:factory` or
-            `package.module:factory`.
-        weights: a state_dict for a factory's network: a safetensors or torch.save file.
-        kwargs: keyword arguments for the factory.
+        target: a file (torch.save, safetensors or an index of several, ONNX; told apart by content),
+            `FILE.py:factory` or `package.module:factory`, or a name: `timm:NAME`, `torchvision:NAME`, `hf:NAME`,
+            `hf:FOLDER`.
+        weights: a state_dict for the network of a factory or a name: a safetensors file, an index of several, or a
+            torch.save file.
+        kwargs: keyword arguments for the factory, or for what builds the network of that name.
         trust: let code in the file run.
         limits: how much the file may ask for.
 
     Raises:
         ModelError: missing, damaged, or the weights do not fit.
         RefusedError: it would have to run code, and `trust` is not set.
-        UsageError: `weights` or `kwargs` for a target that is no factory.
+        UnavailableError: the package that a name belongs to is not installed.
+        UsageError: `weights` or `kwargs` for a target that is neither a factory nor a name.
     """
     target = str(target)
     prefix, named, name = target.partition(":")
     if named and prefix in NAMED:
-        return NAMED[prefix](name, weights=weights, kwargs=dict(kwargs or {}), trust=trust, limits=limits)
+        opened = NAMED[prefix](name, weights=weights, kwargs=dict(kwargs or {}), trust=trust, limits=limits)
+        if weights is not None and opened.module is not None:
+            _load_weights(opened.module, Path(weights), target)
+        return opened
     if is_factory(target):
         return _from_factory(target, weights, dict(kwargs or {}))
-    if weights is not None or kwargs:
-        raise UsageError(f"{target}: weights and arguments go with a factory, such as FILE.py:factory")
     path = Path(target).expanduser()
+    if path.suffix == ".py" and path.is_file():
+        raise ModelError(f"{path}: name what makes the model, as {path}:NAME{factories_in(path)}")
+    if weights is not None or kwargs:
+        raise UsageError(f"{target}: weights and arguments go with a factory or a name, such as FILE.py:factory")
     kind = kind_of(path)
     check_file(path, limits)
     return OPENERS[kind](path, trust=trust, limits=limits)
@@ -89,6 +105,8 @@ def is_factory(target: str) -> bool:
 def _from_factory(target: str, weights: str | Path | None, kwargs: dict[str, Any]) -> OpenedModel:
     factory = load_attribute(target) if ".py:" in target else _imported(target)
     if isinstance(factory, nn.Module):
+        if kwargs:
+            raise UsageError(f"{target}: is a module already and takes no arguments ({', '.join(kwargs)})")
         module = factory
     elif callable(factory):
         try:
@@ -116,11 +134,15 @@ def _load_weights(module: nn.Module, path: Path, target: str) -> None:
     kind = kind_of(path)
     if kind == "safetensors":
         state = read_tensors(path)
+    elif kind == "index":
+        state = read_index(path)
     elif kind == "torch zip":
         open_torch_zip(path)  # refuses what would run code
         state = _loaders.load_tensors(path)
     else:
-        raise ModelError(f"{path}: is an {kind} file; weights are a safetensors or torch.save file")
+        raise ModelError(
+            f"{path}: is an {kind} file; weights are a safetensors file, an index of several, or a torch.save file"
+        )
     try:
         missing, unexpected = module.load_state_dict(state, strict=False)
     except RuntimeError as error:
