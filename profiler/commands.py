@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from profiler import settings
 from profiler.errors import RefusedError, UsageError
 from profiler.gates import Said, checked, verify
 
@@ -61,13 +62,7 @@ def _dims(_context: click.Context, _option: click.Parameter, texts: tuple[str, .
     help="A size by its name: of an ONNX axis, or of a named model, such as batch=8; repeat.",
 )
 @click.option("--weights", metavar="FILE", help="State dict for a FILE.py:factory or a named model.")
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="An argument for the factory or the named model, such as num_classes=10; repeat.",
-)
+@settings.option
 @click.option("--format", "style", type=click.Choice(FORMATS), default="table", show_default=True)
 @click.option("--output", metavar="FILE", help="Write the report there instead of to the terminal.")
 @click.option(
@@ -130,7 +125,7 @@ def profile(  # noqa: PLR0913  # one parameter per option
     arrays: str | None,
     dims: dict[str, int],
     weights: str | None,
-    settings: tuple[str, ...],
+    kwargs: dict[str, Any],
     style: str,
     output: str | None,
     check: str,
@@ -154,7 +149,7 @@ def profile(  # noqa: PLR0913  # one parameter per option
         check_writable(output)
     options = _options(style, target, given, looks, to_file=bool(output))
     said = Said()
-    asked = _Asked(target, weights, settings, sizes, arrays, dims, limits, check, verify_rf, backward, train, trust)
+    asked = _Asked(target, weights, kwargs, sizes, arrays, dims, limits, check, verify_rf, backward, train, trust)
     try:
         with shown() as progress, redirect_stdout(sys.stderr):  # what a model prints is no part of the report
             text = _report(asked, style, options, given, said, progress)
@@ -186,7 +181,7 @@ class _Asked:
 
     target: str
     weights: str | None
-    settings: tuple[str, ...]
+    kwargs: dict[str, Any]
     sizes: tuple[str, ...]
     arrays: str | None
     dims: dict[str, int]
@@ -201,13 +196,11 @@ class _Asked:
 def _report(asked: _Asked, style: str, options: Options, given: set[str], said: Said, progress: Progress) -> str:
     """The report on the target; what goes beside it is added to `said`."""
     progress(f"opening {asked.target}", None)
-    from profiler.settings import arguments
     from profiler.sources import Limits, open_model
     from profiler.targets import Request, profile_of
 
     limits = Limits().raised(asked.limits)
-    kwargs = arguments(asked.settings)
-    opened = open_model(asked.target, weights=asked.weights, kwargs=kwargs, trust=asked.trust, limits=limits)
+    opened = open_model(asked.target, weights=asked.weights, kwargs=asked.kwargs, trust=asked.trust, limits=limits)
     said.notes += opened.notes
     progress("analyzing", None)
     request = Request(asked.sizes, asked.arrays, asked.dims, asked.backward, asked.train)

@@ -1,8 +1,10 @@
 """`--set NAME=VALUE`: arguments for what builds a model."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
+
+import click
 
 from profiler.errors import UsageError
 
@@ -37,3 +39,13 @@ def _value(text: str) -> Any:  # noqa: ANN401  # any JSON value
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
+
+
+option: Callable[[Any], Any] = click.option(
+    "--set",
+    "kwargs",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=lambda _context, _option, texts: arguments(texts),
+    help="An argument for the factory or the named model, such as num_classes=10; repeat.",
+)

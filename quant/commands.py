@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from profiler import settings
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -37,13 +39,7 @@ def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
 @click.command()
 @click.argument("target", required=False)
 @click.option("--weights", metavar="FILE", help="State dict for a FILE.py:factory or a named model.")
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="An argument for the factory or the named model, such as num_classes=10; repeat.",
-)
+@settings.option
 @click.option("--calibration", metavar="DATA", help=f"Samples to find ranges on: {_DATA}.")
 @click.option("--data", metavar="DATA", help="Labelled samples to measure accuracy on; same forms.")
 @click.option("--output", metavar="OUT.onnx", help="Where to write the int8 model.")
@@ -57,7 +53,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
     *,
     target: str | None,
     weights: str | None,
-    settings: tuple[str, ...],
+    kwargs: dict[str, Any],
     calibration: str | None,
     data: str | None,
     output: str | None,
@@ -79,7 +75,6 @@ def quantize(  # noqa: PLR0913  # one parameter per option
     """
     from profiler.files import check_writable, write_whole
     from profiler.progress import shown
-    from profiler.settings import arguments
     from profiler.sources import is_factory
     from quant.pipeline import quantize as run
     from quant.report import json_text, quantization_text
@@ -101,7 +96,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
             data,
             output,
             weights=weights,
-            kwargs=arguments(settings),
+            kwargs=kwargs,
             target="cpu" if runtime == "auto" else runtime,
             metrics=metrics or None,
             max_drop=max_drop,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,13 +67,30 @@ def float_reference(
         target = open_model(target, weights=weights, kwargs=kwargs, trust=trust)
     opened = target
     if opened.module is not None:
-        return _exported(opened.module, opened.target, samples)
+        module, notes = _in_single_precision(opened.module)
+        exported = _exported(module, opened.target, samples)
+        return replace(exported, notes=(*opened.notes, *notes, *exported.notes))
     if opened.graph is not None:
         return Reference(_with_its_weights(opened), opened.target)
     raise ModelError(
         f"{opened.target}: holds tensors without an architecture; name it as FILE.py:factory and pass this file as "
         "--weights"
     )
+
+
+def _in_single_precision(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+    """An opened module as the runtime can be given it, and notes: configurations may ask for half precision.
+
+    Raises:
+        ModelError: its parameters have no storage.
+    """
+    missing = next((name for name, p in module.named_parameters() if p.is_meta), None)
+    if missing is not None:
+        raise ModelError(f"{missing} has no storage: the model is larger than half of the free memory")
+    types = {p.dtype for p in module.parameters() if p.is_floating_point()} & {torch.float16, torch.bfloat16}
+    if not types:
+        return module, ()
+    return module.float(), (f"brought from {str(types.pop()).removeprefix('torch.')} to float32",)
 
 
 def _exported(module: nn.Module, name: str, samples: Samples) -> Reference:

@@ -60,7 +60,8 @@ TORCHVISION = {
         from torchvision.models.video import film
 
         BUILDERS = {f.__name__: f for f in (
-            resnet.plain, resnet.unpublished, vit.vit, fcn.fcn, detector.detector, film.film, flow.flow, resnet.googlenet,
+            *(resnet.plain, resnet.unpublished, resnet.googlenet, vit.vit),
+            *(fcn.fcn, detector.detector, film.film, flow.flow),
         )}
         def entry(**keywords):
             return SimpleNamespace(transforms=partial(dict, **keywords))
@@ -231,7 +232,7 @@ TRANSFORMERS = {
                 assert name is None and output_loading_info and trust_remote_code is False
                 model = cls(config)
                 missing, unexpected = model.load_state_dict(state_dict, strict=False)
-                return model, {"missing_keys": set(missing), "unexpected_keys": set(unexpected), "mismatched_keys": set()}
+                return model, {"missing_keys": set(missing), "unexpected_keys": set(unexpected)}
 
         class TextModel(PreTrainedModel):
             config_class = TextConfig
@@ -239,7 +240,8 @@ TRANSFORMERS = {
             def __init__(self, config):
                 super().__init__(config)
                 self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
-                self.layers = nn.Sequential(*(nn.Linear(config.hidden_size, config.hidden_size) for _ in range(config.n_layer)))
+                width = config.hidden_size
+                self.layers = nn.Sequential(*(nn.Linear(width, width) for _ in range(config.n_layer)))
 
             def forward(self, input_ids=None, attention_mask=None, labels=None):
                 if (input_ids == self.config.pad_token_id).any():

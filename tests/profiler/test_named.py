@@ -2,10 +2,10 @@
 
 import json
 import runpy
-import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -15,7 +15,10 @@ from safetensors.torch import save_file
 
 from profiler import open_model
 from profiler.errors import ModelError, RefusedError, UnavailableError, UsageError
+from profiler.settings import arguments
 from profiler.sources import hub, named
+from profiler.sources.hf_inputs import call_of
+from profiler.sources.limits import DEFAULT
 from profiler.targets import Request, profile_of
 
 ROOT = Path(__file__).parents[2]
@@ -152,10 +155,6 @@ def test_what_does_not_fit_in_memory_is_counted_without_storage(install, monkeyp
 
 
 def test_parameters_are_limited_in_number(install):
-    from dataclasses import replace
-
-    from profiler.sources.limits import DEFAULT
-
     install(TIMM)
     with pytest.raises(RefusedError, match="--limit tensors="):
         open_model("timm:small", limits=replace(DEFAULT, tensors=3))
@@ -309,8 +308,6 @@ def test_text_with_places_for_pictures_is_called_with_its_text_alone(install):
     install(TRANSFORMERS)
     opened = open_model("hf:pair")
     opened.module.config.image_token_id = 7
-    from profiler.sources.hf_inputs import call_of
-
     example = call_of(opened.module, "hf:pair").inputs({})
     assert set(example.kwargs) == {"input_ids", "attention_mask"}
     assert "its text alone" in example.note
@@ -560,22 +557,30 @@ def test_without_a_network_the_hub_is_not_asked(online, monkeypatch):
 # The command line
 
 
-def run(site, *arguments):
-    code = f"import sys; sys.path.insert(0, {str(site)!r}); sys.argv = ['cli.py', *{list(arguments)!r}]; import cli; cli.main()"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """The command line in this process: exit code, standard output, standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["cli.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            import_module("cli").main()
+        return ended.value.code, *capsys.readouterr()
+
+    return run
 
 
-def test_names_on_the_command_line(install):
-    site = install({**TIMM, **TRANSFORMERS})
-    done = run(site, "profile", "timm:small", "--set", "num_classes=7", "--dim", "batch=2", "--format", "json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["totals"]["macs"] == 2 * (32 * 32 * 4 * 27 + 28)
-    assert "note: input 2x3x32x32; timm's configuration has 3x32x32" in done.stderr
-    done = run(site, "profile", "timm:smal")
-    assert (done.returncode, done.stdout) == (4, "")
-    assert done.stderr == "error: timm:smal: timm has no 'smal'; near it: small\n"
+def test_names_on_the_command_line(install, run):
+    install(TIMM)
+    options = ("--set", "num_classes=7", "--dim", "batch=2", "--format", "json", "--check", "none")
+    code, out, said = run("profile", "timm:small", *options)
+    assert code == 0, said
+    assert json.loads(out)["totals"]["macs"] == 2 * (32 * 32 * 4 * 27 + 28)
+    assert "note: input 2x3x32x32; timm's configuration has 3x32x32" in said
+    assert run("profile", "timm:smal") == (4, "", "error: timm:smal: timm has no 'smal'; near it: small\n")
 
 
+@pytest.mark.parametrize("command", ["profile", "quantize"])
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -585,27 +590,22 @@ def test_names_on_the_command_line(install):
         (("--set", "a=3", "--set", "a=4"), "given twice"),
     ],
 )
-def test_settings_that_are_none(install, options, words):
-    done = run(install({}), "profile", "models/digits_cnn.pt", *options)
-    assert done.returncode == 2
-    assert words in done.stderr
+def test_settings_that_are_none(run, command, options, words):
+    code, out, said = run(command, "models/digits_cnn.pt", *options)
+    assert (code, out) == (2, "")
+    assert words in said
 
 
 def test_settings_are_json_or_text_or_pythons_words():
-    from profiler.settings import arguments
-
     texts = ["a=3", "b=1.5", "c=[1, 2]", "d=true", "e=True", "f=None", "g=gelu", "h=", "i=x=y", 'j="3"', "k.l=2"]
-    assert arguments(texts) == {
-        "a": 3, "b": 1.5, "c": [1, 2], "d": True, "e": True, "f": None, "g": "gelu", "h": "", "i": "x=y", "j": "3", "k.l": 2,
-    }  # fmt: skip
+    values = [3, 1.5, [1, 2], True, True, None, "gelu", "", "x=y", "3", 2]
+    assert arguments(texts) == dict(zip([text.partition("=")[0] for text in texts], values, strict=True))
 
 
-def test_settings_reach_a_factory(tmp_path):
+def test_settings_reach_a_factory(run, tmp_path):
     (tmp_path / "net.py").write_text("from torch import nn\ndef net(width=4):\n    return nn.Linear(2, width)\n")
-    done = run(
-        tmp_path, "profile", f"{tmp_path}/net.py:net", "--set", "width=32", "--format", "json", "--check", "none"
-    )
-    assert json.loads(done.stdout)["totals"]["macs"] == 64
-    done = run(tmp_path, "profile", "models/digits_cnn.pt", "--set", "width=32")
-    assert done.returncode == 2
-    assert "go with a factory or a name" in done.stderr
+    options = ("--set", "width=32", "--format", "json", "--check", "none")
+    assert json.loads(run("profile", f"{tmp_path}/net.py:net", *options)[1])["totals"]["macs"] == 64
+    code, _, said = run("profile", ROOT / "models/digits_cnn.pt", "--set", "width=32")
+    assert code == 2
+    assert "go with a factory or a name" in said
