@@ -7,6 +7,7 @@ transformers as tensors, so that no other file of the folder is opened.
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 
 from profiler.environment import available_memory
-from profiler.errors import ModelError
+from profiler.errors import ModelError, NetgaugeError, RefusedError
 from profiler.sources.hf_config import configuration, read_config
 from profiler.sources.hf_inputs import call_of
 from profiler.sources.hub import CONFIG, fetch_config, is_hub_name, offline
@@ -87,10 +88,13 @@ def open_hugging_face(
     """
     target = f"hf:{name}"
     path = Path(name).expanduser()
-    _check_folder(path, target)
-    source = _source(name, path, target, limits)
-    transformers = package("transformers", target)
-    config = configuration(transformers, target, source.model_type, source.values, kwargs or {})
+    try:
+        source = _source(name, path, target, limits)
+        transformers = package("transformers", target)
+        with offline():
+            config = configuration(transformers, target, source.model_type, source.values, kwargs or {})
+    except RefusedError as refused:
+        raise RefusedError(str(refused), _listed(path, limits)) from refused
     builder = _builder(transformers, source, target)
     stored, where = (None, "") if weights is not None else _stored_weights(source, limits)
     notes = [source.note] if source.note else []
@@ -114,22 +118,35 @@ def open_hugging_face(
     )
 
 
-def _check_folder(path: Path, target: str) -> None:
-    """Folders that hold something else than a model of transformers'."""
-    if not path.is_dir() or (path / CONFIG).is_file():
-        return
+def _listed(folder: Path, limits: Limits) -> OpenedModel | None:
+    """The tensors of a folder whose model is refused, where they can be listed."""
+    for name, reader in READERS.items():
+        if (folder / name).is_file():
+            with suppress(NetgaugeError):
+                opened: OpenedModel = reader.listed(folder / name, limits=limits)
+                return opened
+    return None
+
+
+def _no_config(path: Path, target: str) -> ModelError:
+    """The error for a folder that holds something else than a model of transformers'."""
     kinds = {
         _PIPELINE: "holds a pipeline of several models; name the folder of one of them",
         _ADAPTER: "holds an adapter, which changes another model; merge the two and save the result",
     }
     what = next((text for file, text in kinds.items() if (path / file).is_file()), f"has no {CONFIG}")
-    raise ModelError(f"{target}: {what}")
+    return ModelError(f"{target}: {what}")
 
 
 def _source(name: str, path: Path, target: str, limits: Limits) -> _Source:
-    if path.is_dir() or path.is_file():
-        file = path / CONFIG if path.is_dir() else path
-        return _described(file, path if path.is_dir() else None, "", target, limits)
+    if not name:
+        raise ModelError(f"{target} names nothing; write a model type such as hf:bert, hf:ORG/NAME or hf:FOLDER")
+    if (path / CONFIG).is_file():
+        return _described(path / CONFIG, path, "", target, limits)
+    if path.is_file():
+        return _described(path, None, "", target, limits)
+    if path.is_dir() and "/" in name:
+        raise _no_config(path, target)
     if name.startswith((".", "/", "~")):
         raise ModelError(f"{target}: no such folder")
     if is_hub_name(name):
@@ -143,6 +160,8 @@ def _source(name: str, path: Path, target: str, limits: Limits) -> _Source:
     made = _class_of(transformers, name)
     if made is not None and getattr(made, "config_class", None) is not None:
         return _Source(made.config_class.model_type, {}, head=name, note="the class's default configuration")
+    if path.is_dir():
+        raise _no_config(path, target)
     raise unknown(target, name, transformers.CONFIG_MAPPING.keys(), "transformers")
 
 

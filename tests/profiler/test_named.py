@@ -418,6 +418,25 @@ def test_code_that_comes_with_a_model_is_never_run(folder, trust):
     assert type(open_model(folder(auto_map=auto), trust=trust).module).__name__ == "TextHead"
 
 
+def test_a_refused_folder_still_lists_its_tensors(folder):
+    target = folder({"w": torch.zeros(2, 3)}, model_type="somebodys", auto_map={"AutoModel": "x.Y"})
+    with pytest.raises(RefusedError) as refused:
+        open_model(target)
+    assert [(t.name, t.shape) for t in refused.value.known.tensors] == [("w", (2, 3))]
+
+
+def test_a_folder_that_happens_to_have_the_name_of_a_type(install, tmp_path, monkeypatch):
+    install(TRANSFORMERS)
+    (tmp_path / "text").mkdir()
+    (tmp_path / "nothing").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert type(open_model("hf:text").module).__name__ == "TextModel"
+    with pytest.raises(ModelError, match=r"hf:nothing: has no config\.json"):
+        open_model("hf:nothing")
+    with pytest.raises(ModelError, match="names nothing"):
+        open_model("hf:")
+
+
 def test_keys_that_pick_code_or_fetch_something_are_left_out(folder):
     target = folder(
         _attn_implementation="org/kernel",

@@ -1,4 +1,4 @@
-"""The float graph of a target: arguments for what builds it, and modules that the runtime cannot be given as they are."""
+"""The float graph of a target: arguments for what builds it, and modules that cannot be exported as they are."""
 
 import numpy as np
 import pytest

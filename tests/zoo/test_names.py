@@ -1,4 +1,4 @@
-"""Names as targets, on the real zoos: a fixed sample of each, against what the zoos publish and against torch's counter."""
+"""Names as targets on the real zoos: a sample of each, against what the zoos publish and against torch's counter."""
 
 import json
 
@@ -128,7 +128,12 @@ def test_a_backbone_of_the_hub_is_not_fetched(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.file_download.hf_hub_download", lambda *a, **k: asked.append(a))
     sizes = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
     values = transformers.DetrConfig(**sizes).to_dict()
-    values |= {"use_timm_backbone": True, "backbone": "resnet18", "use_pretrained_backbone": True, "backbone_config": None}
+    values |= {
+        "use_timm_backbone": True,
+        "backbone": "resnet18",
+        "use_pretrained_backbone": True,
+        "backbone_config": None,
+    }
     (tmp_path / "config.json").write_text(json.dumps(values, default=str))
     _, result = profile(f"hf:{tmp_path}")
     assert result.totals.macs > 10**9
