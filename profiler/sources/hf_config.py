@@ -29,6 +29,8 @@ LEFT_OUT = frozenset(
         *("kernel_config", "use_kernels", "_commit_hash", "_name_or_path", "name_or_path"),
     }
 )
+# How transformers writes a number that JSON has no word for.
+_FLOAT, _FLOATS = "__float__", ("Infinity", "-Infinity", "NaN")
 _NO_WEIGHTS = frozenset({"use_pretrained_backbone"})
 
 
@@ -39,7 +41,7 @@ def read_config(path: Path, target: str, limits: Limits = DEFAULT) -> dict[str, 
         ModelError: it is none, or belongs to another library.
         RefusedError: it is too long or too deep, has a key twice, or its architecture is code beside it.
     """
-    values = read_json(path, limits)
+    values = read_json(path, limits, special_floats=True)
     if not isinstance(values, dict):
         raise ModelError(f"{path}: is no configuration: it holds no JSON object")
     if isinstance(values.get("model_type"), str):
@@ -102,7 +104,9 @@ def configuration(
 
 
 def cleaned(values: Any) -> Any:  # noqa: ANN401  # any JSON value
-    """Without the keys that pick code or fetch something, however deep they lie."""
+    """Without the keys that pick code or fetch something, however deep they lie; special floats as numbers."""
+    if isinstance(values, Mapping) and values.keys() == {_FLOAT} and values[_FLOAT] in _FLOATS:
+        return float(values[_FLOAT])
     if isinstance(values, Mapping):
         kept = {key: cleaned(value) for key, value in values.items() if key not in LEFT_OUT}
         return {key: False if key in _NO_WEIGHTS else value for key, value in kept.items()}

@@ -58,9 +58,10 @@ def call_of(model: nn.Module, target: str) -> Call:
 
     def inputs(given: Mapping[str, int]) -> ExampleInputs:
         unknown = [name for name in names if name not in _MAKERS]
-        if unknown:
-            flags = " ".join(f"--input {name}=SIZE" for name in names)
-            raise ModelError(f"{target}: what {unknown[0]} is cannot be told from its configuration; pass {flags}")
+        if unknown or not names:
+            flags = " ".join(f"--input {name}=SIZE" for name in names) or "--input NAME=SIZE for each that it needs"
+            what = f"what {unknown[0]} is" if unknown else f"what it takes of forward({', '.join(_parameters(model))})"
+            raise ModelError(f"{target}: {what} cannot be told from its configuration; pass {flags}")
         sizes.given = {**dims, **given}
         choices = [_MAKERS[name](sizes) for name in names]
         kwargs = _that_runs(model, [dict(zip(names, chosen, strict=True)) for chosen in product(*choices)])
@@ -76,9 +77,13 @@ def _size(value: torch.Tensor) -> str:
     return "x".join(map(str, value.shape)) + kind
 
 
+def _parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(model.forward).parameters
+
+
 def _wanted(model: nn.Module) -> list[str]:
     """Names of the inputs to be given."""
-    parameters = inspect.signature(model.forward).parameters
+    parameters = _parameters(model)
     required = [p.name for p in parameters.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
     main = str(getattr(model, "main_input_name", ""))
     names = [name for name in dict.fromkeys([main, *required]) if name in parameters]

@@ -22,7 +22,7 @@ from profiler.sources.hf_inputs import call_of
 from profiler.sources.hub import CONFIG, fetch_config, is_hub_name, offline
 from profiler.sources.index_file import open_index, read_index
 from profiler.sources.limits import DEFAULT, Limits
-from profiler.sources.named import MEMORY_SHARE, built, importing, package, unknown
+from profiler.sources.named import MEMORY_SHARE, built, importing, misfit, package, unknown
 from profiler.sources.opened import OpenedModel
 from profiler.sources.safetensors_file import open_safetensors, read_tensors
 
@@ -95,7 +95,8 @@ def open_hugging_face(
             config = configuration(transformers, target, source.model_type, source.values, kwargs or {})
     except RefusedError as refused:
         raise RefusedError(str(refused), _listed(path, limits)) from refused
-    builder = _builder(transformers, source, target)
+    with importing(target, "transformers"):  # its parts are imported when they are asked for
+        builder = _builder(transformers, source, target)
     stored, where = (None, "") if weights is not None else _stored_weights(source, limits)
     notes = [source.note] if source.note else []
     if stored is not None:
@@ -176,7 +177,7 @@ def _class_of(transformers: Any, name: str) -> Any:  # noqa: ANN401  # a class
     """A model class of transformers' by its name, None where that is something else."""
     if not name.isidentifier() or name.startswith("_"):
         return None
-    with importing(f"hf:{name}", "transformers"):  # its parts are imported when they are asked for
+    with importing(f"hf:{name}", "transformers"):
         found = getattr(transformers, name, None)
     return found if inspect.isclass(found) and issubclass(found, transformers.PreTrainedModel) else None
 
@@ -207,7 +208,6 @@ def _builder(transformers: Any, source: _Source, target: str) -> _Builder:  # no
     if head is not None:
         # The class method that the Auto classes call: it builds in the element type that the configuration has.
         return _Builder(head._from_config, lambda config, state: loaded(head, config, state))  # noqa: SLF001
-    auto = transformers.AutoModel
     notes = (
         (f"the class {source.head[:80]} is not one of transformers': its base model is taken",) if source.head else ()
     )
@@ -215,11 +215,18 @@ def _builder(transformers: Any, source: _Source, target: str) -> _Builder:  # no
     def base(config: Any) -> Any:  # noqa: ANN401  # a class
         try:
             found = transformers.MODEL_MAPPING[type(config)]
-            return found[0] if isinstance(found, tuple | list) else found
         except KeyError as error:
-            raise ModelError(f"{target}: has no base model; name a class, such as hf:BertForMaskedLM") from error
+            own = type(config).__name__.removesuffix("Config")
+            heads = [name for name in dir(transformers) if name.startswith(f"{own}For")]
+            instead = " or ".join(f"hf:{name}" for name in heads[:4]) or "a class of transformers'"
+            raise ModelError(f"{target}: this type has no base model; name {instead}") from error
+        return found[0] if isinstance(found, tuple | list) else found
 
-    return _Builder(auto.from_config, lambda config, state: loaded(base(config), config, state), notes)
+    def made(config: Any) -> Any:  # noqa: ANN401  # a model
+        base(config)  # says better than the Auto class what is wrong
+        return transformers.AutoModel.from_config(config)
+
+    return _Builder(made, lambda config, state: loaded(base(config), config, state), notes)
 
 
 def _stored_weights(source: _Source, limits: Limits) -> tuple[Path | None, str]:
@@ -258,7 +265,12 @@ def _loaded(
     try:
         with offline():
             module, info = load(config, state)
+    except NetgaugeError:
+        raise
     except Exception as error:
+        unfit = misfit(target, error)
+        if unfit is not None:
+            raise unfit from error
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{target}: its weights do not fit: {type(error).__name__}: {reason}") from error
     missing = [*info.get("missing_keys", ()), *(str(key) for key in info.get("mismatched_keys", ()))]

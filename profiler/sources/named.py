@@ -21,6 +21,8 @@ from profiler.sources.limits import DEFAULT, Limits
 # The part of the free memory that parameters may take; a run needs some, too.
 MEMORY_SHARE = 0.5
 _OPERATORS = "torchvision::"
+# How torch says that an allocation failed.
+_NO_MEMORY = "can't allocate memory"
 
 
 def package(name: str, target: str, *, needs: str | None = None) -> Any:  # noqa: ANN401  # a module
@@ -128,20 +130,28 @@ def built(
     try:
         with _watched(target, limits, most):
             return _made(target, build), () if stored else ("random weights; --weights FILE takes a local file's",)
-    except _TooLargeError:
-        try:
-            with _watched(target, limits, None, without_storage=True):
-                module = _made(target, build)
-        except ModelError as error:
-            raise ModelError(
-                f"{error}; its parameters take more than half of the free memory, so it got none"
-            ) from error
+    except _TooLargeError as error:
+        if stored:
+            raise ModelError(f"{target}: its parameters do not fit in memory") from error
+    module = _without_storage(target, build, limits)
     size = sum(p.numel() * p.itemsize for p in module.parameters())
     note = (
         f"its parameters would take {size / 2**30:.1f} GiB, more than half of the free memory: they have no storage, "
         "so that what needs a real run is skipped"
     )
     return module, (note,)
+
+
+def _without_storage(target: str, build: Callable[[], Any], limits: Limits) -> nn.Module:
+    """A network whose parameters have no storage; nor has anything else in it where a single one is too large."""
+    try:
+        with _watched(target, limits, None, without_storage=True):
+            return _made(target, build)
+    except _TooLargeError:
+        with _watched(target, limits, None), torch.device("meta"):
+            return _made(target, build)
+    except ModelError as error:
+        raise ModelError(f"{error}; its parameters take more than half of the free memory, so it got none") from error
 
 
 class _TooLargeError(BaseException):  # no error, and no constructor may catch it: the network is built otherwise
@@ -156,6 +166,8 @@ def _made(target: str, build: Callable[[], Any]) -> nn.Module:
     except NetgaugeError:
         raise
     except (Exception, SystemExit) as error:
+        if isinstance(error, MemoryError) or _NO_MEMORY in str(error):
+            raise _TooLargeError from error
         unfit = misfit(target, error)
         if unfit is not None:
             raise unfit from error

@@ -9,8 +9,13 @@ from profiler.errors import ModelError, RefusedError
 from profiler.sources.limits import DEFAULT, Limits
 
 
-def read_json(path: Path, limits: Limits = DEFAULT) -> Any:  # noqa: ANN401  # whatever the file holds
+def read_json(path: Path, limits: Limits = DEFAULT, *, special_floats: bool = False) -> Any:  # noqa: ANN401  # whatever the file holds
     """The content of a JSON file.
+
+    Args:
+        path: the file.
+        limits: how long and how deep it may be.
+        special_floats: take `Infinity` and `NaN`, which are no JSON and which Python writes.
 
     Raises:
         ModelError: it cannot be read, or is no JSON in UTF-8.
@@ -21,16 +26,17 @@ def read_json(path: Path, limits: Limits = DEFAULT) -> Any:  # noqa: ANN401  # w
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
-    return parse_json(data, str(path), limits)
+    return parse_json(data, str(path), limits, special_floats=special_floats)
 
 
-def parse_json(data: bytes, what: str, limits: Limits = DEFAULT) -> Any:  # noqa: ANN401  # as above
+def parse_json(data: bytes, what: str, limits: Limits = DEFAULT, *, special_floats: bool = False) -> Any:  # noqa: ANN401  # as above
     """The value of a JSON text.
 
     Args:
         data: the text, in UTF-8.
         what: the file, or the part of it that this is, for messages.
         limits: how deep it may be.
+        special_floats: take `Infinity` and `NaN`.
 
     Raises:
         ModelError: it is no JSON in UTF-8.
@@ -44,11 +50,13 @@ def parse_json(data: bytes, what: str, limits: Limits = DEFAULT) -> Any:  # noqa
             raise RefusedError(f"{what}: has the key {twice[:80]!r} twice, which no honest tool writes; refused")
         return found
 
-    def no_number(text: str) -> Any:  # noqa: ANN401  # never returns
-        raise ValueError(f"{text} is no JSON")
+    def constant(text: str) -> float:
+        if not special_floats:
+            raise ValueError(f"{text} is no JSON")
+        return float(text)
 
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=once, parse_constant=no_number)
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=once, parse_constant=constant)
     except RecursionError as error:
         raise RefusedError(f"{what}: is nested too deep to be read; refused") from error
     except ValueError as error:  # a UnicodeDecodeError and a JSONDecodeError are ValueErrors

@@ -154,6 +154,16 @@ def test_what_does_not_fit_in_memory_is_counted_without_storage(install, monkeyp
     assert not any(p.is_meta for p in open_model("timm:small").module.parameters())
 
 
+def test_one_parameter_larger_than_memory_is_counted_too(install, monkeypatch):
+    """Of 2**60 bytes, which no machine has."""
+    install(TRANSFORMERS)
+    monkeypatch.setattr(named, "available_memory", lambda: None)
+    size = 1 << 29
+    opened = open_model("hf:text", kwargs={"hidden_size": size, "n_layer": 1})
+    assert macs(opened, dims={"tokens": 1}) == size * size
+    assert "no storage" in opened.notes[-1]
+
+
 def test_parameters_are_limited_in_number(install):
     install(TIMM)
     with pytest.raises(RefusedError, match="--limit tensors="):
@@ -282,6 +292,13 @@ def test_a_class_by_its_name(install):
             open_model(f"hf:{name}")
 
 
+def test_a_type_without_a_base_model_names_its_classes(install):
+    install(TRANSFORMERS)
+    with pytest.raises(ModelError, match="no base model; name hf:HeadlessForNothing"):
+        open_model("hf:headless")
+    assert type(open_model("hf:HeadlessForNothing").module).__name__ == "HeadlessForNothing"
+
+
 def test_arguments_set_the_configuration(install):
     install(TRANSFORMERS)
     assert macs(open_model("hf:text", kwargs={"num_hidden_layers": 5})) == 16 * 5 * 8 * 8
@@ -319,6 +336,8 @@ def test_what_cannot_be_known_is_asked_for_by_its_flag(install):
     with pytest.raises(ModelError, match="pass --input waves=SIZE"):
         profile_of(opened, Request())
     assert profile_of(opened, Request(sizes=("waves=1x4",)))[0].inputs == ((1, 4),)
+    with pytest.raises(ModelError, match=r"what it takes of forward\(this, that\) cannot be told"):
+        profile_of(open_model("hf:open"), Request())
 
 
 # Folders
@@ -449,6 +468,13 @@ def test_keys_that_pick_code_or_fetch_something_are_left_out(folder):
     seen = import_module("transformers").SEEN[-1]
     assert not set(seen) & {"_attn_implementation", "attn_implementation", "transformers_weights", "auto_map"}
     assert seen["backbone_config"] == {"use_pretrained_backbone": False, "depth": 3}
+
+
+def test_numbers_that_json_has_no_word_for(folder):
+    open_model(folder(limits=[0.0, float("inf")], other={"__float__": "-Infinity"}, text={"__float__": "many"}))
+    seen = import_module("transformers").SEEN[-1]
+    assert (seen["limits"], seen["other"]) == ([0.0, float("inf")], float("-inf"))
+    assert seen["text"] == {"__float__": "many"}
 
 
 def test_quantized_weights_are_not_loaded(folder):
