@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from profiler import settings
 from profiler.errors import RefusedError, UsageError
 from profiler.gates import Said, checked, verify
 from profiler.trusted.options import trusting
@@ -54,9 +55,15 @@ def _dims(_context: click.Context, _option: click.Parameter, texts: tuple[str, .
 )
 @click.option("--inputs", "arrays", metavar="FILE.npz", help="Inputs as arrays, by the names of forward's parameters.")
 @click.option(
-    "--dim", "dims", multiple=True, callback=_dims, metavar="NAME=N", help="Size that a graph leaves free; repeat."
+    "--dim",
+    "dims",
+    multiple=True,
+    callback=_dims,
+    metavar="NAME=N",
+    help="A size by its name: one that a graph leaves free, or of a named model, such as batch=8; repeat.",
 )
-@click.option("--weights", metavar="FILE", help="Tensors for a factory's network: a checkpoint of any form.")
+@click.option("--weights", metavar="FILE", help="Tensors for a factory's or a named network: a checkpoint of any form.")
+@settings.option
 @click.option("--format", "style", type=click.Choice(FORMATS), default="table", show_default=True)
 @click.option("--output", metavar="FILE", help="Write the report there instead of to the terminal.")
 @click.option(
@@ -118,6 +125,7 @@ def profile(  # noqa: PLR0913  # one parameter per option
     arrays: str | None,
     dims: dict[str, int],
     weights: str | None,
+    kwargs: dict[str, Any],
     style: str,
     output: str | None,
     check: str,
@@ -130,7 +138,8 @@ def profile(  # noqa: PLR0913  # one parameter per option
 ) -> None:
     """Sizes, receptive fields, MACs, FLOPs and parameters of TARGET, layer by layer.
 
-    TARGET is a model file (.pt, .pth, .pt2, .safetensors, .onnx), FILE.py:factory or package.module:factory.
+    TARGET is a model file (.pt, .pth, .pt2, .safetensors, .onnx), FILE.py:factory, package.module:factory, or a name:
+    timm:NAME, torchvision:NAME, hf:NAME or hf:FOLDER.
     """
     from profiler.files import check_writable
     from profiler.progress import shown
@@ -140,7 +149,7 @@ def profile(  # noqa: PLR0913  # one parameter per option
         check_writable(output)
     options = _options(style, target, given, looks, to_file=bool(output))
     said = Said()
-    asked = _Asked(target, weights, sizes, arrays, dims, limits, check, verify_rf, backward, train, trust)
+    asked = _Asked(target, weights, kwargs, sizes, arrays, dims, limits, check, verify_rf, backward, train, trust)
     try:
         with shown() as progress, redirect_stdout(sys.stderr):  # what a model prints is no part of the report
             text = _report(asked, style, options, given, said, progress)
@@ -173,6 +182,7 @@ class _Asked:
 
     target: str
     weights: str | None
+    kwargs: dict[str, Any]
     sizes: tuple[str, ...]
     arrays: str | None
     dims: dict[str, int]
@@ -191,7 +201,7 @@ def _report(asked: _Asked, style: str, options: Options, given: set[str], said: 
     from profiler.targets import Request, profile_of
 
     limits = Limits().raised(asked.limits)
-    opened = open_model(asked.target, weights=asked.weights, trust=asked.trust, limits=limits)
+    opened = open_model(asked.target, weights=asked.weights, kwargs=asked.kwargs, trust=asked.trust, limits=limits)
     said.notes += opened.notes
     progress("analyzing", None)
     request = Request(asked.sizes, asked.arrays, asked.dims, asked.backward, asked.train)

@@ -1,7 +1,7 @@
 """Inputs to run a model on: parsed from what the user wrote, or found in the model itself."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from typing import Any
 from zipfile import BadZipFile
 
@@ -9,8 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from profiler.aten.call import tensors_of
 from profiler.errors import DataError, ModelError, NetgaugeError, UsageError
+from profiler.first_layers import Guess, flags, guesses
 from profiler.signatures import parameters_of
+from profiler.sources.hf_inputs import call_of, is_transformers
+from profiler.sources.opened import ExampleInputs
+from profiler.sources.timm_models import input_size
 from profiler.walk import walk
 
 _DTYPES = {
@@ -20,9 +25,6 @@ _DTYPES = {
         *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
     )
 }
-# Picture sizes that networks are commonly made for, the most common first.
-_SIZES = (224, 32, 28, 64, 96, 128, 256, 299, 384, 512, 48, 16, 8)
-_LENGTHS = (16, 128, 512, 64, 1024, 16000)
 
 
 def parse_input(text: str) -> torch.Tensor:
@@ -56,29 +58,66 @@ def read_arrays(path: str) -> dict[str, torch.Tensor]:
         raise DataError(f"{path}: is no .npz file of plain arrays ({error})") from error
 
 
-def find_inputs(model: nn.Module, target: str) -> tuple[torch.Tensor, str]:
-    """An input that the model takes, and a sentence about where it comes from.
+def find_inputs(model: nn.Module, target: str) -> ExampleInputs:
+    """Inputs that the model takes, with a sentence about where they come from.
 
-    Looked at in turn: `example_input_array`, the attribute that PyTorch Lightning defines; then the first layer, which
-    fixes channels or features, with common sizes tried one after the other.
+    Looked at in turn: what the model itself says (`example_input_array`, the attribute that PyTorch Lightning defines;
+    the configuration of a timm or transformers network); then the first layer, which fixes channels or features, with
+    common sizes tried one after the other.
 
     Raises:
         ModelError: nothing fits; the message says which flag to pass.
     """
-    example = getattr(model, "example_input_array", None)
-    if isinstance(example, torch.Tensor):
-        return example, f"input {_written(example)} from the model's example_input_array"
+    for look in (_example_array, _timm, _transformers):
+        found = look(model, target)
+        if found is not None:
+            return found
     failed = ""
-    for candidate in _candidates(model):
-        error = _error_on(model, candidate)
+    for args, kwargs in guesses(model):
+        error = _error_on(model, (args, kwargs))
+        written = _all_written((args, kwargs))
         if error is None:
-            return candidate, f"input {_written(candidate)} assumed from the first layer; --input sets another"
-        failed = failed or f" ({_written(candidate)} was tried: {error})"
+            return ExampleInputs(args, kwargs, f"input {written} assumed from the first layer; --input sets another")
+        failed = failed or f" ({written} was tried: {error})"
     takes = ", ".join(parameters_of(model))
     raise ModelError(
         f"{target}: the sizes of its inputs are not known{failed}; "
-        f"pass one --input for each of forward({takes}), such as --input 1x3x224x224"
+        f"pass one --input for each of forward({takes}), such as {flags(model)}"
     )
+
+
+def _example_array(model: nn.Module, _target: str) -> ExampleInputs | None:
+    """What PyTorch Lightning calls a model with: a tensor, a row of arguments, or arguments by name."""
+    example: Any = getattr(model, "example_input_array", None)
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
+    if isinstance(example, torch.Tensor):
+        args = (example,)
+    elif isinstance(example, Mapping) and example and all(isinstance(key, str) for key in example):
+        kwargs = dict(example)
+    elif isinstance(example, tuple | list) and example:
+        args = tuple(example)
+    else:
+        return None
+    return ExampleInputs(args, kwargs, f"input {_all_written((args, kwargs))} from the model's example_input_array")
+
+
+def _timm(model: nn.Module, _target: str) -> ExampleInputs | None:
+    size = input_size(model)
+    if size is None:
+        return None
+    tensor = torch.empty((1, *size), device="meta")
+    return ExampleInputs((tensor,), {}, f"input {_written(tensor)} from timm's configuration of the model")
+
+
+def _transformers(model: nn.Module, target: str) -> ExampleInputs | None:
+    return call_of(model, target).inputs({}) if is_transformers(model) else None
+
+
+def _all_written(call: tuple[Any, Any]) -> str:
+    args, kwargs = call
+    named = [f"{name} {_written(t)}" for name, t in kwargs.items() if isinstance(t, torch.Tensor)]
+    return ", ".join([*(_written(t) for t in tensors_of(args)), *named])
 
 
 def _written(tensor: torch.Tensor) -> str:
@@ -86,49 +125,9 @@ def _written(tensor: torch.Tensor) -> str:
     return "x".join(map(str, tensor.shape)) + kind
 
 
-def _error_on(model: nn.Module, candidate: torch.Tensor) -> NetgaugeError | None:
+def _error_on(model: nn.Module, guess: Guess) -> NetgaugeError | None:
     try:
-        walk(model, (candidate,), {}, lambda _: None, fields=False)
+        walk(model, *guess, lambda _: None, fields=False)
     except NetgaugeError as error:
         return error
     return None
-
-
-def _pictures(axes: int) -> Callable[[Any], Iterator[torch.Tensor]]:
-    def shapes(layer: Any) -> Iterator[torch.Tensor]:  # noqa: ANN401  # a convolution
-        for n in _LENGTHS if axes == 1 else _SIZES:
-            yield torch.empty((1, layer.in_channels, *(n,) * axes), device="meta")
-
-    return shapes
-
-
-def _sequences(layer: Any) -> Iterator[torch.Tensor]:  # noqa: ANN401  # a recurrent layer
-    yield torch.empty((1, _LENGTHS[0], layer.input_size), device="meta")
-
-
-def _features(layer: Any) -> Iterator[torch.Tensor]:  # noqa: ANN401  # a fully connected layer
-    yield torch.empty((1, layer.in_features), device="meta")
-    yield torch.empty((1, _LENGTHS[0], layer.in_features), device="meta")
-
-
-def _tokens(_layer: Any) -> Iterator[torch.Tensor]:  # noqa: ANN401  # an embedding
-    yield torch.zeros((1, _LENGTHS[0]), dtype=torch.int64)
-
-
-_FIRST_LAYERS: dict[type[nn.Module], Callable[[Any], Iterator[torch.Tensor]]] = {
-    nn.Conv1d: _pictures(1),
-    nn.Conv2d: _pictures(2),
-    nn.Conv3d: _pictures(3),
-    nn.ConvTranspose2d: _pictures(2),
-    nn.RNNBase: _sequences,
-    nn.Embedding: _tokens,
-    nn.Linear: _features,
-}
-
-
-def _candidates(model: nn.Module) -> Iterator[torch.Tensor]:
-    for module in model.modules():
-        for kind, shapes in _FIRST_LAYERS.items():
-            if isinstance(module, kind):
-                yield from shapes(module)
-                return

@@ -23,7 +23,7 @@ class Request:
     Attributes:
         sizes: inputs as they were written: "1x3x224x224", "input_ids=1x16:int64".
         arrays: an .npz file with inputs by name.
-        dims: values of the symbolic sizes of an ONNX graph.
+        dims: sizes by name: of the axes that an ONNX graph leaves open, or of the inputs that a model comes with.
         backward: whether the backward pass is counted.
         train: whether a module is analyzed in training mode.
     """
@@ -36,7 +36,7 @@ class Request:
 
 
 Found = tuple[Profile | None, list[str]]
-_NO_DIMS = "names are those of an ONNX graph or an exported program; other modules take their sizes from --input"
+_NO_DIMS = "names are those of an ONNX graph or of a target such as timm:NAME; other modules take sizes from --input"
 
 
 def profile_of(opened: OpenedModel, request: Request) -> Found:
@@ -59,21 +59,21 @@ def _of_module(opened: OpenedModel, request: Request) -> Found:
             there = f"it has {', '.join(opened.dims)}" if opened.dims else _NO_DIMS
             raise UsageError(f"--dim {name}: this model has no size of that name; {there}")
     args, kwargs = given_inputs(request)
+    if request.dims and (args or kwargs):
+        raise UsageError("--dim sets sizes of the inputs that the model comes with; --input and --inputs replace those")
     _check_names(module, kwargs)
     notes = []
     if not args and not kwargs:
-        if opened.inputs is not None:
-            example = opened.inputs(request.dims)
-            args, kwargs, notes = list(example.args), dict(example.kwargs), [example.note]
-        else:
-            found, note = find_inputs(module, opened.target)
-            args, notes = [found], [note]
+        example = opened.inputs(request.dims) if opened.inputs is not None else find_inputs(module, opened.target)
+        args, kwargs, notes = list(example.args), dict(example.kwargs), [example.note]
     module.train(request.train)
     try:
         return analyze(module, *args, backward=request.backward, **kwargs), notes
     except ModelError as error:
         if request.sizes and any(not t.is_floating_point() and not t.any() for t in tensors_of((args, kwargs))):
             raise ModelError(f"{error}; integers given by size are zeros: pass real ones with --inputs") from error
+        if notes:
+            raise ModelError(f"{error}; the {notes[0]}: pass others with --input or --inputs") from error
         raise
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from profiler import settings
 from profiler.trusted.options import trusting
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
 
 @click.command()
 @click.argument("target", required=False)
-@click.option("--weights", metavar="FILE", help="State dict for a FILE.py:factory target.")
+@click.option("--weights", metavar="FILE", help="State dict for a FILE.py:factory or a named model.")
+@settings.option
 @click.option("--calibration", metavar="DATA", help=f"Samples to find ranges on: {_DATA}.")
 @click.option("--data", metavar="DATA", help="Labelled samples to measure accuracy on; same forms.")
 @click.option("--output", metavar="OUT.onnx", help="Where to write the int8 model.")
@@ -58,6 +60,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
     *,
     target: str | None,
     weights: str | None,
+    kwargs: dict[str, Any],
     calibration: str | None,
     data: str | None,
     output: str | None,
@@ -74,8 +77,9 @@ def quantize(  # noqa: PLR0913  # one parameter per option
 ) -> None:
     """Make an int8 file of TARGET for ONNX Runtime, and measure what it cost in accuracy and won in latency.
 
-    TARGET is an .onnx file, a .pt with a module of stock classes, FILE.py:factory or package.module:factory. Without
-    TARGET, in a checkout, the reference network models/digits_mobile.py is taken with its data.
+    TARGET is an .onnx file, a .pt with a module of stock classes, FILE.py:factory, package.module:factory, or a name:
+    timm:NAME, torchvision:NAME, hf:NAME or hf:FOLDER. Without TARGET, in a checkout, the reference network
+    models/digits_mobile.py is taken with its data.
     """
     from profiler.files import check_writable, write_whole
     from profiler.progress import shown
@@ -87,7 +91,8 @@ def quantize(  # noqa: PLR0913  # one parameter per option
         target, weights, calibration, data = _reference_network(context)
     elif calibration is None:
         raise click.UsageError(f"--calibration is needed: samples of the model's input, as {_DATA}")
-    stem = target.rpartition(":")[2] if is_factory(target) else Path(target).stem
+    # A name may hold slashes, as those of the hub do.
+    stem = Path(target.rpartition(":")[2]).name if is_factory(target) else Path(target).stem
     output = output or f"{stem}.int8.onnx"
     report = report or str(Path(output).with_suffix("").with_suffix(".quantization.json"))
     for path in (output, report):
@@ -99,6 +104,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
             data,
             output,
             weights=weights,
+            kwargs=kwargs,
             target="cpu" if runtime == "auto" else runtime,
             metrics=metrics or None,
             max_drop=max_drop,

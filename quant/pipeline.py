@@ -63,6 +63,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
     metrics: Sequence[str] | None = None,
     max_drop: float | None = None,
     weights: str | Path | None = None,
+    kwargs: Mapping[str, Any] | None = None,
     device: str = "cpu",
     threads: int = 1,
     seed: int = 0,
@@ -83,7 +84,8 @@ def quantize(  # noqa: PLR0913  # the contract's signature
         metrics: names from `quant.metrics.METRICS`; the task's default set where None.
         max_drop: the most accuracy to lose. Placements are tried, fastest first, until the interval of the drop lies
             below it. Where none does, the fastest is kept and `budget` of the result is False.
-        weights: a state dict for a factory.
+        weights: a state dict for a factory or a named model.
+        kwargs: arguments for a factory or a named model.
         device: where to run both models.
         threads: that one operator may use.
         seed: of splits and resampling.
@@ -112,7 +114,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
     labelled = open_data(evaluation, split="evaluation") if evaluation is not None else None
 
     with run.stage("export", "brought the model to ONNX and cleaned the graph") as stage:
-        reference = float_reference(model, samples, weights=weights, trust=trust, limits=limits)
+        reference = float_reference(model, samples, weights=weights, kwargs=kwargs, trust=trust, limits=limits)
         original = prepare(reference.model)
         stage.details = {"nodes": sum(1 for _ in original.graph)}
     float_file = to_bytes(without_traces(original))

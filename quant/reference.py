@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -18,6 +18,8 @@ from quant.model_files import check_runs
 from quant.stored import graph_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     import onnx
     import onnx_ir as ir
@@ -45,6 +47,7 @@ def float_reference(
     samples: Samples,
     *,
     weights: str | Path | None = None,
+    kwargs: Mapping[str, Any] | None = None,
     trust: bool = False,
     limits: Limits = DEFAULT,
 ) -> Reference:
@@ -53,7 +56,8 @@ def float_reference(
     Args:
         target: whatever `profiler.open_model` opens, a module, or an ONNX graph.
         samples: examples of the model's inputs; a module is exported with the first two.
-        weights: a state dict for a factory.
+        weights: tensors for the network of a factory or a name.
+        kwargs: arguments for a factory or a named model.
         trust: let code in the file run, in this process, and take files of tensors that have several names.
         limits: how much the file may ask for.
 
@@ -63,9 +67,11 @@ def float_reference(
     """
     if isinstance(target, nn.Module):
         return _exported(target, type(target).__name__, samples)
-    opened = _opened(target, weights, trust, limits)
+    opened = _opened(target, weights, kwargs, trust, limits)
     if opened.module is not None:
-        return _exported(opened.module, opened.target, samples)
+        module, notes = _in_single_precision(opened.module)
+        exported = _exported(module, opened.target, samples)
+        return replace(exported, notes=(*opened.notes, *notes, *exported.notes))
     if opened.graph is not None:
         check_runs(opened, trust=trust)
         return Reference(graph_of(opened.graph, opened.path, opened.target, trust=trust), opened.target)
@@ -78,16 +84,32 @@ def float_reference(
 def _opened(
     target: str | Path | OpenedModel | onnx.ModelProto,
     weights: str | Path | None,
+    kwargs: Mapping[str, Any] | None,
     trust: bool,  # noqa: FBT001  # handed on as it came
     limits: Limits,
 ) -> OpenedModel:
     if isinstance(target, OpenedModel):
         return target
     if isinstance(target, str | Path):
-        return open_model(target, weights=weights, trust=trust, limits=limits)
+        return open_model(target, weights=weights, kwargs=kwargs, trust=trust, limits=limits)
     name = target.graph.name or "model"
     check_graph(target, name, limits)
     return OpenedModel(name, "onnx", graph=target)
+
+
+def _in_single_precision(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+    """An opened module as the runtime can be given it, and notes: configurations may ask for half precision.
+
+    Raises:
+        ModelError: its parameters have no storage.
+    """
+    missing = next((name for name, p in module.named_parameters() if p.is_meta), None)
+    if missing is not None:
+        raise ModelError(f"{missing} has no storage: the model is larger than half of the free memory")
+    types = {p.dtype for p in module.parameters() if p.is_floating_point()} & {torch.float16, torch.bfloat16}
+    if not types:
+        return module, ()
+    return module.float(), (f"brought from {str(types.pop()).removeprefix('torch.')} to float32",)
 
 
 def _exported(module: nn.Module, name: str, samples: Samples) -> Reference:

@@ -10,6 +10,8 @@ from profiler.errors import ModelError, RefusedError
 _LEGACY = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 # The first byte of an ONNX file: the tag of one of ModelProto's leading fields.
 _ONNX_TAGS = {0x08, 0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42}
+# No header is as long; the first eight characters of a text are, read as a number.
+_LONG = 1 << 40
 _KNOWN = "torch.save, TorchScript, torch.export, safetensors, ONNX"
 
 
@@ -23,7 +25,8 @@ def kind_of(path: Path) -> str:
     if not path.exists():
         raise ModelError(f"{path}: no such file")
     if path.is_dir():
-        raise ModelError(f"{path}: is a folder; name the model file in it")
+        hub = (path / "config.json").is_file()
+        raise ModelError(f"{path}: is a folder; " + (f"write hf:{path}" if hub else "name the model file in it"))
     if not path.is_file():
         raise ModelError(f"{path}: is no regular file")
     with path.open("rb") as file:
@@ -50,12 +53,18 @@ _REFUSED = {
 }
 
 
+def _header_follows(head: bytes, size: int) -> bool:
+    """Whether this is the length of a safetensors header and its beginning; of a file cut short, too."""
+    length = int.from_bytes(head[:8], "little")
+    return (head[8:10] == b'{"' and length < _LONG) or (head[8:9] == b"{" and 2 <= length <= size)
+
+
 # By what the first bytes announce, the surest first: (kind, whether these are the first bytes of one of `size`).
 _HEADS: tuple[tuple[str, Callable[[bytes, int], bool]], ...] = (
     ("zip", lambda head, _: head.startswith(b"PK\x03\x04")),
     ("legacy torch", lambda head, _: head[0] == 0x80 and _LEGACY in head[:32]),
     ("tar", lambda head, _: head[257:262] == b"ustar"),
-    ("safetensors", lambda head, size: head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= size),
+    ("safetensors", _header_follows),
     ("pickle", lambda head, _: head[0] == 0x80),
     ("index", lambda head, _: head.lstrip()[:1] == b"{"),
     ("onnx", lambda head, _: head[0] in _ONNX_TAGS),

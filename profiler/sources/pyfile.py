@@ -1,5 +1,6 @@
 """Python files that the user names: `FILE.py:name`. Naming one is consent to run it."""
 
+import ast
 import importlib.util
 import itertools
 import pkgutil
@@ -160,3 +161,26 @@ def line_of(error: BaseException, path: Path) -> str:
 def _others(module: Any) -> str:  # noqa: ANN401  # a module
     own = [n for n, v in vars(module).items() if getattr(v, "__module__", None) == module.__name__]
     return f"; it defines {', '.join(own[:8])}" if own else ""
+
+
+def factories_in(path: Path) -> str:
+    """What a Python file defines that may make a model, as the end of a message; found without running the file."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OSError) as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        return f"; it cannot be read as Python{line}"
+    names = dict.fromkeys(name for statement in tree.body for name in _made_by(statement) if not name.startswith("_"))
+    if not names:
+        return "; it defines no function, class or module that could make one"
+    more = ", ..." if len(names) > 8 else ""
+    return f"; it defines {', '.join(list(names)[:8])}{more}"
+
+
+def _made_by(statement: ast.stmt) -> list[str]:
+    """Names of functions and classes, and of what a call made."""
+    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+        return [statement.name]
+    if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Call):
+        return [target.id for target in statement.targets if isinstance(target, ast.Name)]
+    return []

@@ -18,6 +18,7 @@ from profiler.sources.checkpoint import unknown_names
 from profiler.sources.described import Described, Versions, versions_in
 from profiler.sources.detect import kind_of
 from profiler.sources.fit import Fit, Shape, fits, some
+from profiler.sources.index_file import read_index
 from profiler.sources.legacy import read_legacy
 from profiler.sources.limits import DEFAULT, Limits, check_file
 from profiler.sources.safetensors_file import read_tensors
@@ -74,11 +75,11 @@ def _left_out(stored: Stored) -> Iterable[str]:
         yield f"{stored.path}: only its tensors were read; what it has of {asked} was left alone"
 
 
-def _of_tensors(read: Callable[[Path], dict[str, torch.Tensor]]) -> Callable[[Path, Limits], Weights]:
+def _of_tensors(read: Callable[[Path, Limits], dict[str, torch.Tensor]]) -> Callable[[Path, Limits], Weights]:
     """Weights of a file that is read as a whole."""
 
-    def weights(path: Path, _limits: Limits) -> Weights:
-        tensors = read(path)
+    def weights(path: Path, limits: Limits) -> Weights:
+        tensors = read(path, limits)
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         return Weights(shapes, lambda names: {name: tensors[name] for name in names})
 
@@ -91,6 +92,7 @@ READERS: dict[str, Callable[[Path, Limits], Weights]] = {
     "legacy torch": _of_torch(read_legacy),
     "torchscript": _of_torch(read_torchscript),
     "safetensors": _of_tensors(read_tensors),
+    "index": _of_tensors(read_index),
 }
 
 
