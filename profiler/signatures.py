@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,7 +12,8 @@ def parameters_of(module: nn.Module) -> Mapping[str, inspect.Parameter]:
     """The parameters of a module's forward; those of TorchScript, which Python cannot inspect, from its schema."""
     if not isinstance(module, torch.jit.ScriptModule):
         return inspect.signature(module.forward).parameters
-    taken = [argument for argument in module.forward.schema.arguments if argument.name != "self"]
+    forward: Any = module.forward
+    taken = [argument for argument in forward.schema.arguments if argument.name != "self"]
     return {
         a.name: inspect.Parameter(
             a.name,
