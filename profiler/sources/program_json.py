@@ -2,7 +2,8 @@
 
 `models/NAME.json` holds the graph, the signature that says what each input of the graph stands for, and the ranges of
 sizes that were left free; `data/weights/NAME_weights_config.json` and `data/constants/NAME_constants_config.json` say
-which file of the archive holds the bytes of which tensor. What is read here is schema 8, of torch 2.6 to 2.13.
+which file of the archive holds the bytes of which tensor. What is read here is schema 8, which torch 2.13
+writes; its earlier minor versions differ in fields that are not needed here.
 """
 
 import json
@@ -96,7 +97,7 @@ class Reader:
             writer = value.get("torch_version", "another torch")
             raise ModelError(
                 f"{self._source}: is a torch.export program of schema {str(major)[:20]}, written by torch "
-                f"{str(writer)[:40]}; schema {MAJOR} (torch 2.6 to 2.13) is read. Export it anew, or to ONNX"
+                f"{str(writer)[:40]}; schema {MAJOR}, as torch 2.13 writes it, is read. Export it anew, or to ONNX"
             )
         module = _mapping(value, "graph_module")
         signature = _mapping(module, "signature")
