@@ -98,7 +98,7 @@ class _Archive:
         root = min(roots, default="")
         programs = [n for n in self._members if n.startswith(f"{root}models/") and n.endswith(".json")]
         if len(roots) > 1 or len(programs) > 1:
-            names = ", ".join(sorted(PurePosixPath(n).stem for n in programs)[:5])
+            names = ", ".join(sorted(ascii(PurePosixPath(n).stem) for n in programs)[:5])
             raise ModelError(f"{self._path}: holds several programs ({names}); save each on its own")
         if not programs:
             compiled = any(n.startswith(f"{root}data/aotinductor/") for n in self._members)
@@ -107,7 +107,7 @@ class _Archive:
         return root, programs[0]
 
     def _read(self, name: str) -> bytes:
-        self._limits.check("header_bytes", self._members[name].file_size, f"{self._path}, {name}")
+        self._limits.check("header_bytes", self._members[name].file_size, f"{self._path}, {name!a}")
         return self._archive.read(name)
 
     def _payloads(self, name: str, kind: str) -> dict[str, Payload]:

@@ -590,6 +590,14 @@ HOSTILE = {
     "a name with a zero": (
         lambda v: graph(v)["nodes"][0]["metadata"].update(nn_module_stack="a,b\0,c"), ModelError, "string belongs",
     ),
+    "a name that drives the terminal": (
+        lambda v: graph(v)["nodes"][0]["metadata"].update(nn_module_stack="a,\x1b[31mb,c"), ModelError, "be shown",
+    ),
+    "a symbol that drives the terminal": (
+        lambda v: graph(v)["tensor_values"]["x"]["sizes"].__setitem__(
+            2, {"as_expr": {"expr_str": r"Symbol('\x1b[31m')", "hint": {"as_int": 8}}}
+        ), ModelError, "the size",
+    ),
     "an input that is no name": (
         lambda v: json_renamed(v, "x", "not a name"), ModelError, "no signature",
     ),
@@ -821,7 +829,7 @@ def test_several_programs_and_none_are_told_apart(small, tmp_path):
     path = rewritten(small, tmp_path / "p.pt2", lambda _, data: data)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("small/models/second.json", b"{}")
-    with pytest.raises(ModelError, match="several programs \\(model, second\\)"):
+    with pytest.raises(ModelError, match="several programs \\('model', 'second'\\)"):
         open_model(path)
     path = rewritten(small, tmp_path / "q.pt2", lambda n, data: None if "models/" in n else data)
     with pytest.raises(ModelError, match=r"no torch\.export program"):
