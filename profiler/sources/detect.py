@@ -85,7 +85,7 @@ def _zip_kind(path: Path) -> str:
         return ""
     leaves = {name.partition("/")[2] for name in names}
     program = "archive_format" in leaves or any(leaf.startswith("models/") for leaf in leaves)
-    program |= "serialized_exported_program.json" in names  # a flat archive, of torch 2.6 and before
+    program |= "serialized_exported_program.json" in names  # an older, flat archive
     script = "constants.pkl" in leaves
     if program and script:
         raise RefusedError(f"{path}: is TorchScript and a torch.export program at once; no honest tool writes this")

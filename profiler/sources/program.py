@@ -2,7 +2,7 @@
 
 `torch.export.load` unpickles sample inputs and evaluates sizes as Python; nothing of the kind is done here. The members
 `models/NAME.json` and `data/*/NAME_*_config.json` are parsed, raw weights are mapped as bytes, and every other member
-stays closed, `data/sample_inputs/NAME.pt` among them. The older layout of torch 2.6, a flat archive with
+stays closed, `data/sample_inputs/NAME.pt` among them. The older layout, a flat archive with
 `serialized_exported_program.json`, is read as well, without its weights, which are a pickle. Not read: programs of
 another major version of the schema, archives of several programs, AOTInductor packages (compiled code), operators
 that are not torch's own, and operators that take graphs and choose between them (cond, while_loop, map, scan).
@@ -26,7 +26,7 @@ from profiler.sources.program_plan import planned
 from profiler.sources.program_schema import Graph, InputSpec, Payload, Program
 from profiler.sources.program_weights import Weights, is_native
 
-_FLAT = "serialized_exported_program.json"  # of torch 2.6 and before
+_FLAT = "serialized_exported_program.json"  # of the layout before this one
 _HELD = ("parameter", "buffer", "tensor_constant")
 _FOLDERS = {"weights": "data/weights/", "constants": "data/constants/"}
 
@@ -98,7 +98,7 @@ class _Archive:
         root = min(roots, default="")
         programs = [n for n in self._members if n.startswith(f"{root}models/") and n.endswith(".json")]
         if len(roots) > 1 or len(programs) > 1:
-            names = ", ".join(sorted(PurePosixPath(n).stem for n in programs)[:5])
+            names = ", ".join(sorted(ascii(PurePosixPath(n).stem) for n in programs)[:5])
             raise ModelError(f"{self._path}: holds several programs ({names}); save each on its own")
         if not programs:
             compiled = any(n.startswith(f"{root}data/aotinductor/") for n in self._members)
@@ -107,11 +107,11 @@ class _Archive:
         return root, programs[0]
 
     def _read(self, name: str) -> bytes:
-        self._limits.check("header_bytes", self._members[name].file_size, f"{self._path}, {name}")
+        self._limits.check("header_bytes", self._members[name].file_size, f"{self._path}, {name!a}")
         return self._archive.read(name)
 
     def _payloads(self, name: str, kind: str) -> dict[str, Payload]:
-        """What a configuration says; nothing where there is none, as in files of torch 2.7 and before."""
+        """What a configuration says; nothing where there is none, as in older files."""
         return self._reader.payloads(self._read(name), f"its {kind}") if name in self._members else {}
 
     def _held(
@@ -178,7 +178,10 @@ def _notes(program: Program, payloads: Mapping[str, Mapping[str, Payload]]) -> t
         notes.append(f"{pickled} tensors are stored as pickles, which stay closed: their sizes are those declared")
     held = [s for s in program.inputs if s.kind in _HELD]
     if held and not stored:
-        notes.append("the weights are stored as a pickle, which stays closed: their sizes are those of the graph")
+        notes.append(
+            "the weights are stored as a pickle, which stays closed: sizes are those of the graph, every parameter is"
+            " taken to be trained, and tied ones count each on its own"
+        )
     if any(_trains(node.inputs, node.target) for node in program.graph.nodes):
         notes.append("the program was exported in training mode: batch statistics and dropout are in its graph")
     return tuple(notes)

@@ -164,7 +164,9 @@ class ProgramInputs:
 
         def constant(value: Any) -> Any:  # noqa: ANN401  # as above
             if isinstance(value, torch.Tensor) or value != given.constant:
-                raise ModelError(f"{self._source}: {given.name} is fixed to {str(given.constant)[:100]} by the export")
+                raise ModelError(
+                    f"{self._source}: {given.name} is fixed to {str(given.constant)[:100]!r} by the export"
+                )
             return given.constant
 
         return tensor if meta else size if given.symbol is not None else constant

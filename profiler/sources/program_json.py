@@ -2,7 +2,8 @@
 
 `models/NAME.json` holds the graph, the signature that says what each input of the graph stands for, and the ranges of
 sizes that were left free; `data/weights/NAME_weights_config.json` and `data/constants/NAME_constants_config.json` say
-which file of the archive holds the bytes of which tensor. What is read here is schema 8, of torch 2.6 to 2.13.
+which file of the archive holds the bytes of which tensor. What is read here is schema 8, which torch 2.13
+writes; its earlier minor versions differ in fields that are not needed here.
 """
 
 import json
@@ -93,10 +94,10 @@ class Reader:
         version = _mapping(value, "schema_version") if "schema_version" in _as_mapping(value) else {}
         major = version.get("major")
         if major != MAJOR:
-            writer = value.get("torch_version", "another torch")
+            writer = _shown(value.get("torch_version", "another version"))
             raise ModelError(
-                f"{self._source}: is a torch.export program of schema {str(major)[:20]}, written by torch "
-                f"{str(writer)[:40]}; schema {MAJOR} (torch 2.6 to 2.13) is read. Export it anew, or to ONNX"
+                f"{self._source}: is a torch.export program of schema {_shown(major)}, written by torch "
+                f"{writer}; schema {MAJOR}, as torch 2.13 writes it, is read. Export it anew, or to ONNX"
             )
         module = _mapping(value, "graph_module")
         signature = _mapping(module, "signature")
@@ -107,7 +108,7 @@ class Reader:
             outputs=tuple(self._argument(_field(s, "arg"), 0) for kind, s in outputs if kind == "user_output"),
             ranges=dict(self._ranges(_as_mapping(value.get("range_constraints") or {}))),
             modules=tuple(self._path(_field(e, "fqn")) for e in as_list(module.get("module_call_graph") or [])),
-            written_by=str(value.get("torch_version", "2.4 or older"))[:40],
+            written_by=_shown(value.get("torch_version", "2.4 or older")),
         )
 
     def _ranges(self, value: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int | None, int | None]]]:
@@ -187,6 +188,8 @@ class Reader:
 
     def _name(self, value: Any) -> str:  # noqa: ANN401  # any JSON
         text = as_text(value)
+        if not text.isprintable():
+            raise Malformed("a name has characters that cannot be shown")
         if len(text) > 256:  # a name in use is shorter, and its bytes need not be counted
             self._limits.check("name_bytes", len(text.encode("utf-8", "surrogatepass")), f"{self._source}, a name")
         return text
@@ -241,6 +244,11 @@ _TARGETS = {
     "custom_obj": "custom_obj_name",
     "token": "",
 }
+
+
+def _shown(value: object) -> str:
+    """A value for a message, cut and without what could drive a terminal."""
+    return "".join(c for c in str(value)[:40] if c.isprintable())
 
 
 def _as_mapping(value: Any) -> Mapping[str, Any]:  # noqa: ANN401  # any JSON

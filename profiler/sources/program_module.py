@@ -79,14 +79,15 @@ def built(
     """
     signature = _signature(parameters)
 
-    def forward(_self: ProgramModule, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # as the program takes
+    def forward(self: ProgramModule, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # as the program takes
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         given = {p.name: p.check(bound.arguments[p.name]) for p in parameters}
         check(given)
         values: list[Any] = [None] * plan.places
-        for name, tensor in tensors.items():
-            values[plan.inputs[name].number] = tensor()
+        holders = dict(self.named_modules())  # those of this one, which may be a copy
+        for name, (owner, own_name) in owners.items():
+            values[plan.inputs[name].number] = _held(holders[owner], own_name)
         for name, value in given.items():
             if name in plan.inputs:
                 values[plan.inputs[name].number] = value
@@ -100,7 +101,7 @@ def built(
     )
     root: ProgramModule = _class(plan.frames.get("", "Program"), ProgramModule, forward)()
     holders = _tree(root, plan.frames, modules)
-    tensors = {name: _hung(holders, path, tensor) for name, path, tensor in held}
+    owners = {name: _hung(holders, path, tensor) for name, path, tensor in held}
     return root
 
 
@@ -153,15 +154,20 @@ def _holder(holders: dict[str, nn.Module], path: str, types: Mapping[str, str], 
     return above
 
 
-def _hung(holders: dict[str, nn.Module], path: str, tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
-    """Hang a tensor into the module that it belongs to; gives what looks it up there."""
+def _hung(holders: dict[str, nn.Module], path: str, tensor: torch.Tensor) -> tuple[str, str]:
+    """Hang a tensor into the module that it belongs to; gives that module's path and its name there."""
     above, _, name = path.rpartition(".")
     owner = _holder(holders, above, {}, {})
     if not name or name in owner._modules:  # noqa: SLF001  # as above
         raise ModelError(f"the program has a tensor of the name {path[:100]!r}")
     place: dict[str, Any] = owner._parameters if isinstance(tensor, nn.Parameter) else owner._buffers  # noqa: SLF001
     place[name] = tensor
-    return partial(place.__getitem__, name)
+    return above, name
+
+
+def _held(owner: nn.Module, name: str) -> torch.Tensor:
+    found = owner._parameters.get(name)  # noqa: SLF001  # as above
+    return found if found is not None else owner._buffers[name]  # type: ignore[return-value]  # noqa: SLF001
 
 
 # Running -----------------------------------------------------------------------------------------------------------

@@ -139,7 +139,8 @@ def _symbol(node: ast.AST) -> str | None:
         return node.id
     if isinstance(node, ast.Call) and _called(node) == "Symbol" and len(node.args) == 1:
         (name,) = node.args
-        return name.value if isinstance(name, ast.Constant) and isinstance(name.value, str) else None
+        text = name.value if isinstance(name, ast.Constant) else None
+        return text if isinstance(text, str) and text.isidentifier() else None
     return None
 
 

@@ -242,6 +242,24 @@ def test_integer_buffers_keep_their_values(tmp_path):
     assert analyzed(open_model(tmp_path / "m.pt2")).layers[-1].output_shapes == ((3, 3),)
 
 
+def test_integers_are_zeros_and_masks_let_everything_through(tmp_path):
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Embedding(5, 4)
+
+        def forward(self, ids, attention_mask):
+            return self.table(ids) * attention_mask[..., None]
+
+    ids = torch.ones(2, 3, dtype=torch.int64)
+    export(tmp_path / "m.pt2", Tokens(), (ids, ids))
+    example = open_model(tmp_path / "m.pt2").inputs({})
+    assert example.args[0].tolist() == [[0, 0, 0]] * 2
+    assert example.args[1].tolist() == [[1, 1, 1]] * 2
+    assert "ids 2x3:int64, attention_mask 2x3:int64" in example.note
+    assert "integers 0, those of masks 1" in example.note
+
+
 # Networks that nobody here wrote -----------------------------------------------------------------------------------
 
 ZOO = ("torchvision:resnet18", "torchvision:mobilenet_v3_small", "torchvision:vit_b_16", "torchvision:swin_t")
@@ -279,7 +297,7 @@ def small_transformer(package, kind):
 
 
 BUILD = {
-    "torchvision": lambda package, kind: (getattr(package.models, kind)(), (torch.randn(1, 3, 224, 224),), {}),
+    "torchvision": lambda package, kind: (getattr(package, kind)(), (torch.randn(1, 3, 224, 224),), {}),
     "timm": lambda package, kind: (package.create_model(kind), (torch.randn(1, 3, 256, 256),), {}),
     "transformers": small_transformer,
 }
@@ -420,6 +438,26 @@ def test_the_older_flat_layout_is_read_without_its_pickles(small, tmp_path):
     assert not canary.exists()
 
 
+def test_an_earlier_minor_version_is_read(small, tmp_path):
+    def older(value):
+        value["schema_version"]["minor"] = 1
+        for name in ("sym_float_values", "custom_obj_values"):
+            graph(value).pop(name)
+        for step in graph(value)["nodes"]:
+            step.pop("name")
+            step.pop("is_hop_single_tensor_return")
+            for given in step["inputs"]:
+                given.pop("kind")
+                given["arg"] = {"as_none": []} if "as_none" in given["arg"] else given["arg"]
+        text = re.sub(r"Symbol\('(\w+)', positive=True, integer=True\)", r"\1", json.dumps(value["graph_module"]))
+        assert "Symbol" not in text
+        value["graph_module"] = json.loads(text)
+
+    opened = open_model(with_json(small, tmp_path / "p.pt2", older))
+    assert_same(analyzed(opened), analyzed(open_model(small)))
+    assert opened.dims == open_model(small).dims
+
+
 OPERATORS = [
     "torch.ops.aten.from_file.default",
     "torch.ops.aten.save.default",
@@ -551,6 +589,14 @@ HOSTILE = {
     "a name beyond all": (lambda v: graph(v)["nodes"][0].update(target="a" * 5000), RefusedError, "one name"),
     "a name with a zero": (
         lambda v: graph(v)["nodes"][0]["metadata"].update(nn_module_stack="a,b\0,c"), ModelError, "string belongs",
+    ),
+    "a name that drives the terminal": (
+        lambda v: graph(v)["nodes"][0]["metadata"].update(nn_module_stack="a,\x1b[31mb,c"), ModelError, "be shown",
+    ),
+    "a symbol that drives the terminal": (
+        lambda v: graph(v)["tensor_values"]["x"]["sizes"].__setitem__(
+            2, {"as_expr": {"expr_str": r"Symbol('\x1b[31m')", "hint": {"as_int": 8}}}
+        ), ModelError, "the size",
     ),
     "an input that is no name": (
         lambda v: json_renamed(v, "x", "not a name"), ModelError, "no signature",
@@ -783,7 +829,7 @@ def test_several_programs_and_none_are_told_apart(small, tmp_path):
     path = rewritten(small, tmp_path / "p.pt2", lambda _, data: data)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("small/models/second.json", b"{}")
-    with pytest.raises(ModelError, match="several programs \\(model, second\\)"):
+    with pytest.raises(ModelError, match="several programs \\('model', 'second'\\)"):
         open_model(path)
     path = rewritten(small, tmp_path / "q.pt2", lambda n, data: None if "models/" in n else data)
     with pytest.raises(ModelError, match=r"no torch\.export program"):
