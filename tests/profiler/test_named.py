@@ -378,6 +378,8 @@ def test_a_folder_with_its_weights(folder):
     assert all(torch.equal(t, state[name]) for name, t in opened.module.state_dict().items())
     assert any("model.safetensors" in note for note in opened.notes)
     assert not any("random" in note for note in opened.notes)
+    assert import_module("transformers").logging.bars
+    assert not import_module("huggingface_hub").constants.HF_HUB_OFFLINE
 
 
 def test_a_folder_with_weights_in_several_files(folder):
