@@ -6,8 +6,8 @@ transformers as tensors, so that no other file of the folder is opened.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ def open_hugging_face(
     stored, where = (None, "") if weights is not None else _stored_weights(source, limits)
     notes = [source.note] if source.note else []
     if stored is not None:
-        module, found = _loaded(builder.loaded, config, READERS[stored.name].read(stored, limits), target)
+        module, found = _loaded(transformers, builder.loaded, config, READERS[stored.name].read(stored, limits), target)
         notes += [f"weights from {stored}", *found]
     else:
         with offline():
@@ -251,7 +251,22 @@ def _stored_weights(source: _Source, limits: Limits) -> tuple[Path | None, str]:
     return None, "the folder holds no weights"
 
 
+@contextmanager
+def _without_bars(transformers: Any) -> Iterator[None]:  # noqa: ANN401  # a package
+    """The library's progress bars are not drawn: the command line has its own."""
+    log = getattr(transformers, "logging", None)
+    if log is None or not log.is_progress_bar_enabled():
+        yield
+        return
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.enable_progress_bar()
+
+
 def _loaded(
+    transformers: Any,  # noqa: ANN401  # a package
     load: Callable[[Any, Mapping[str, torch.Tensor]], tuple[Any, Mapping[str, Any]]],
     config: Any,  # noqa: ANN401  # a configuration
     state: Mapping[str, torch.Tensor],
@@ -263,7 +278,7 @@ def _loaded(
         ModelError: weights are missing, or of another size.
     """
     try:
-        with offline():
+        with offline(), _without_bars(transformers):
             module, info = load(config, state)
     except NetgaugeError:
         raise

@@ -162,6 +162,21 @@ TRANSFORMERS = {
 
         SEEN = []
 
+        class logging:
+            bars = True
+
+            @classmethod
+            def is_progress_bar_enabled(cls):
+                return cls.bars
+
+            @classmethod
+            def disable_progress_bar(cls):
+                cls.bars = False
+
+            @classmethod
+            def enable_progress_bar(cls):
+                cls.bars = True
+
         class Config:
             model_type = ""
             attribute_map = {}
@@ -233,6 +248,7 @@ TRANSFORMERS = {
             @classmethod
             def from_pretrained(cls, name, *, config, state_dict, output_loading_info, trust_remote_code):
                 assert name is None and output_loading_info and trust_remote_code is False
+                assert constants.HF_HUB_OFFLINE and not logging.bars
                 model = cls(config)
                 missing, unexpected = model.load_state_dict(state_dict, strict=False)
                 return model, {"missing_keys": set(missing), "unexpected_keys": set(unexpected)}

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from profiler import open_model
+from profiler import environment, open_model
 from profiler.errors import ModelError, RefusedError, UnavailableError, UsageError
 from profiler.settings import arguments
 from profiler.sources import hub, named
@@ -152,6 +152,13 @@ def test_what_does_not_fit_in_memory_is_counted_without_storage(install, monkeyp
     assert profile.crosscheck("fvcore").status == "skipped"
     monkeypatch.setattr(named, "available_memory", lambda: None)
     assert not any(p.is_meta for p in open_model("timm:small").module.parameters())
+
+
+def test_free_memory_counts_the_file_cache_as_free(monkeypatch):
+    monkeypatch.setattr(environment.Path, "read_text", lambda *_, **__: "MemFree: 1 kB\nMemAvailable:    2048 kB\n")
+    assert environment.available_memory() == 2 << 20
+    monkeypatch.setattr(environment.Path, "read_text", lambda *_, **__: "no such lines")
+    assert environment.available_memory() == environment._pages("SC_AVPHYS_PAGES")
 
 
 def test_one_parameter_larger_than_memory_is_counted_too(install, monkeypatch):
@@ -371,6 +378,8 @@ def test_a_folder_with_its_weights(folder):
     assert all(torch.equal(t, state[name]) for name, t in opened.module.state_dict().items())
     assert any("model.safetensors" in note for note in opened.notes)
     assert not any("random" in note for note in opened.notes)
+    assert import_module("transformers").logging.bars
+    assert not import_module("huggingface_hub").constants.HF_HUB_OFFLINE
 
 
 def test_a_folder_with_weights_in_several_files(folder):
