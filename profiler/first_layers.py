@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from profiler.signatures import parameters_of
+
 # Picture sizes that networks are commonly made for, the most common first.
 _SIZES = (224, 32, 28, 64, 96, 128, 256, 299, 384, 512, 48, 16, 8)
 _LENGTHS = (16, 128, 512, 64, 1024, 16000)
@@ -47,11 +49,7 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 def _required(model: nn.Module) -> list[inspect.Parameter]:
     """Forward's parameters without a default; the first of all where every one has a default."""
-    named = [
-        p
-        for p in inspect.signature(model.forward).parameters.values()
-        if p.kind in (*_POSITIONAL, inspect.Parameter.KEYWORD_ONLY)
-    ]
+    named = [p for p in parameters_of(model).values() if p.kind in (*_POSITIONAL, inspect.Parameter.KEYWORD_ONLY)]
     return [p for p in named if p.default is p.empty] or named[:1]
 
 

