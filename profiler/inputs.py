@@ -54,7 +54,7 @@ def read_arrays(path: str) -> dict[str, torch.Tensor]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: torch.from_numpy(file[name]) for name in file.files}
-    except (OSError, ValueError, TypeError, AttributeError, BadZipFile) as error:
+    except (OSError, ValueError, TypeError, AttributeError, BadZipFile, MemoryError) as error:
         raise DataError(f"{path}: is no .npz file of plain arrays ({error})") from error
 
 

@@ -29,12 +29,11 @@ def kind_of(path: Path) -> str:
         raise ModelError(f"{path}: is a folder; " + (f"write hf:{path}" if hub else "name the model file in it"))
     if not path.is_file():
         raise ModelError(f"{path}: is no regular file")
-    with path.open("rb") as file:
-        head = file.read(512)
+    head = _head(path)
     if not head:
         raise ModelError(f"{path}: is empty")
     found = _by_head(head, path.stat().st_size)
-    zipped = _zip_kind(path)
+    zipped = _zip_kind(path, found)
     if zipped and found and found != "zip":
         raise RefusedError(f"{path}: is a {found} file and a zip archive at once; no honest tool writes such a file")
     if zipped:
@@ -46,6 +45,14 @@ def kind_of(path: Path) -> str:
     if found in _REFUSED:
         raise RefusedError(f"{path}: {_REFUSED[found]}")
     return found
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(512)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 _REFUSED = {
@@ -76,13 +83,16 @@ def _by_head(head: bytes, size: int) -> str:
     return next((kind for kind, announced in _HEADS if announced(head, size)), "")
 
 
-def _zip_kind(path: Path) -> str:
-    """The kind of model in a zip archive, "" where the file is none."""
+def _zip_kind(path: Path, found: str) -> str:
+    """The kind of model in a zip archive, "" where the file is none; `found` is what the file's head announces."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            start = min((info.header_offset for info in archive.infolist()), default=0)
     except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
         return ""
+    if start > 0 and found in ("", "zip"):  # readers disagree on where such an archive begins
+        raise RefusedError(f"{path}: {start:,} bytes stand before its zip archive; no honest tool writes such a file")
     leaves = {name.partition("/")[2] for name in names}
     program = "archive_format" in leaves or any(leaf.startswith("models/") for leaf in leaves)
     program |= "serialized_exported_program.json" in names  # an older, flat archive
