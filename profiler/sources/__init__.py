@@ -5,6 +5,7 @@ A file is taken as hostile: nothing in it runs unless the user says so (`trust=T
 
 import importlib
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from profiler.sources.limits import DEFAULT, Limits, check_file
 from profiler.sources.onnx_file import open_onnx
 from profiler.sources.opened import OpenedModel
 from profiler.sources.program import open_program
-from profiler.sources.pyfile import factories_in, load_attribute
+from profiler.sources.pyfile import factories_in, folder_on_path, load_attribute, split_spec
 from profiler.sources.safetensors_file import open_safetensors
 from profiler.sources.timm_models import open_timm
 from profiler.sources.torch_zip import open_torch_zip
@@ -118,7 +119,8 @@ def _from_factory(target: str, weights: str | Path | None, kwargs: dict[str, Any
         module = factory
     elif callable(factory):
         try:
-            module = factory(**kwargs)
+            with folder_on_path(split_spec(target)[0].parent) if ".py:" in target else nullcontext():
+                module = factory(**kwargs)
         except Exception as error:
             raise ModelError(f"{target}: the factory failed: {type(error).__name__}: {error}") from error
     else:

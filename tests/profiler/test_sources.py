@@ -226,6 +226,12 @@ def test_factories_take_arguments_and_weights(tmp_path):
     assert isinstance(open_model("torch.nn:Identity").module, nn.Identity)
 
 
+def test_a_factory_finds_its_neighbours_when_it_is_called(tmp_path):
+    (tmp_path / "layers_of_mine.py").write_text("from torch import nn\nlayer = nn.Linear(2, 3)\n")
+    (tmp_path / "late.py").write_text("def net():\n    from layers_of_mine import layer\n    return layer\n")
+    assert open_model(f"{tmp_path}/late.py:net").module.out_features == 3
+
+
 @pytest.mark.parametrize(
     ("target", "weights", "words"),
     [
