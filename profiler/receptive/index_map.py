@@ -16,10 +16,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from profiler.errors import ModelError
 from profiler.formulas.pooling import adaptive_window
 from profiler.formulas.resampling import source_coordinate
 
 Border = Literal["drop", "clamp", "reflect", "wrap"]
+# Positions, with what each of them reads: 512 MiB of numbers, many minutes of raw sound.
+MOST_ENTRIES = 1 << 26
 # Torch's names of padding modes.
 BORDERS: dict[str, Border] = {"constant": "drop", "replicate": "clamp", "reflect": "reflect", "circular": "wrap"}
 
@@ -61,6 +64,7 @@ class IndexMap:
     def indices(self, outputs: int, inputs: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Inputs read by each output, and which of the entries count: two arrays of shape (outputs, most taps)."""
         pattern, filled = self.pattern()
+        _check_length(outputs * pattern.shape[1])
         rounds, phase = np.divmod(np.arange(outputs), self.period)
         taps = pattern[phase] + (rounds * self.advance)[:, None]
         valid = filled[phase]
@@ -92,15 +96,26 @@ _BORDERS: dict[str, Callable[[npt.NDArray[np.int64], int], npt.NDArray[np.int64]
 }
 
 
+def _check_length(entries: int) -> None:
+    """Raise ModelError where an axis, or a window on it, is longer than any that has been meant."""
+    if entries > MOST_ENTRIES:
+        raise ModelError(
+            f"an axis or a window would take {entries:,} positions to follow, more than {MOST_ENTRIES:,}; "
+            "try smaller inputs"
+        )
+
+
 @lru_cache(maxsize=4096)
 def window(kernel: int, stride: int, before: int, dilation: int = 1) -> IndexMap:
     """A convolution or pool: `kernel` taps, `dilation` apart, `before` zeros padded in front."""
+    _check_length(kernel)
     return IndexMap(1, stride, (tuple(range(-before, -before + dilation * kernel, dilation)),))
 
 
 @lru_cache(maxsize=4096)
 def spread(kernel: int, stride: int, padding: int, dilation: int = 1) -> IndexMap:
     """A transposed convolution: input u reaches outputs u * stride - padding + j * dilation."""
+    _check_length(kernel * stride)
     taps = []
     for v in range(stride):
         reached = {v + padding - j * dilation for j in range(kernel)}

@@ -150,6 +150,8 @@ def _checked_instance(instance: Instance, source: str) -> list[Any]:
     kind = instance.kind
     if kind not in stock_classes():
         raise RefusedError(f"{source}: {kind} is no stock torch.nn class; refused")
+    if isinstance(instance.state, dict) and not instance.state.keys() >= {"_parameters", "_buffers", "_modules"}:
+        raise RefusedError(f"{source}: an instance of {kind} lacks what every module has; refused")
     if instance.args != ():
         raise RefusedError(f"{source}: {kind} would be constructed with the file's own arguments; refused")
     if not isinstance(instance.state, dict) or instance.items:

@@ -240,6 +240,13 @@ def _declared(dims: tuple[int, ...], data: bytes = b"") -> onnx.ModelProto:
     return graph_of([helper.make_node("MatMul", ["x", "w"], ["y"])], (tensor,))
 
 
+def _padded(op: str, **attributes: Any) -> onnx.ModelProto:
+    """A window that is far longer than what it slides over."""
+    node = helper.make_node(op, ["x"], ["y"], **attributes)
+    graph = helper.make_graph([node], "g", [value("x", (1, 1, 8))], [value("y", None)])
+    return helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 22)])
+
+
 def _context(_scene: Scene) -> onnx.ModelProto:
     """What a vendor's compiler leaves: a path to a library that the provider loads."""
     node = helper.make_node(
@@ -335,6 +342,14 @@ CASES: dict[str, Case] = {
     "matrix without its data": Case(saved(_declared((1 << 31, 1 << 31))), "elements|bytes|data", (3, 4)),
     "matrix of negative size": Case(saved(_declared((-4, -4), bytes(64))), "size|negative|shape|bytes", (3, 4)),
     "matrix with too few bytes": Case(saved(_declared((4, 4), bytes(8))), "bytes|data|stored", (3, 4)),
+    "padding of 2**30": Case(
+        saved(_padded("MaxPool", kernel_shape=[2], pads=[1 << 30, 1 << 30])), "positions|elements|ONNX Runtime", (3, 4)
+    ),
+    "window of 2**31": Case(
+        saved(_padded("AveragePool", kernel_shape=[1 << 31], pads=[1 << 31, 1 << 31])),
+        "positions|elements|ONNX Runtime",
+        (3, 4),
+    ),
     "no graph": Case(lambda s: s.put(NAME, b"\x08\x0a\x12\x00"), "graph", (3, 4)),
     "name of a megabyte": Case(saved(_long_name), "name", (3, 4)),
     "varint without end": Case(lambda s: s.put(NAME, b"\x08" + b"\xff" * 1000), "ONNX", (3, 4)),

@@ -279,6 +279,7 @@ SMUGGLED: dict[str, Case] = {
         r"hooks of its own \(_state_dict_hooks\)",
     ),
     "hooks of another type": Case(plain(linear(_forward_hooks=linear())), "hooks|never|refused"),
+    "without its parameters": Case(plain(instance(*LINEAR, {"training": b"\x88"})), "lacks what every module has"),
     "state that is no dictionary": Case(plain(name(*LINEAR) + EMPTY_TUPLE + NEWOBJ + EMPTY_TUPLE + BUILD), "state"),
     "class outside torch.nn": Case(
         plain(instance("torch.utils.data.dataset", "Dataset", {})), "torch.utils.data.dataset.Dataset"
