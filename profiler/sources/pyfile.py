@@ -5,9 +5,11 @@ import importlib.util
 import itertools
 import pkgutil
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -68,6 +70,7 @@ def is_contested(module: str, folder: Path) -> bool:
     """Whether a module's top-level name means another one to the folder's code than it does outside."""
     top = module.partition(".")[0]
     own = top in _set_aside.get(folder, {}) or _owners.get(top, folder) != folder
+    own = own or (top in sys.modules and top not in _OURS and _somebody_elses(top, folder))
     return own or (top in _OURS and folder != _OUR_FOLDER and (folder / top).is_dir())
 
 
@@ -82,7 +85,26 @@ def _contested(folder: Path, present: set[str]) -> set[str]:
     # A folder without __init__.py does not hide a package that is installed.
     regular = {module.name for module in pkgutil.iter_modules([str(folder)])}
     ours = set() if folder == _OUR_FOLDER else regular & _OURS
-    return ours | {name for name in present - _OURS if name in sys.modules and _owners.get(name, folder) != folder}
+    return ours | {name for name in present - _OURS if name in sys.modules and _somebody_elses(name, folder)}
+
+
+def _somebody_elses(name: str, folder: Path) -> bool:
+    """Whether the loaded module of that name is neither the folder's nor an installed one, which everybody means."""
+    owner = _owners.get(name)
+    return owner != folder if owner else not (_lies_in(name, folder) or _is_installed(name))
+
+
+def _is_installed(name: str) -> bool:
+    file = getattr(sys.modules[name], "__file__", None)
+    if file is None:  # built in, or a folder without __init__.py
+        return not hasattr(sys.modules[name], "__path__")
+    return any(Path(file).is_relative_to(place) for place in _installed())
+
+
+@cache
+def _installed() -> tuple[str, ...]:
+    """Where Python's own modules and installed packages lie."""
+    return tuple({sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 def _lies_in(name: str, folder: Path) -> bool:

@@ -163,7 +163,7 @@ def test_with_trust_so_does_what_cannot_be_read_symbolically(tmp_path):
             open_model(path)
         assert open_model(path, trust=True).module[0].note == odd[0].note
         save({"w": odd[0].note}, path, zipped=zipped)
-        with pytest.raises(ModelError, match="a dict, no module"):
+        with pytest.raises(ModelError, match="a dict with neither a network nor tensors"):
             open_model(path, trust=True)
 
 

@@ -1,5 +1,6 @@
 """Users' Python files: their neighbours are found, and neither their modules nor ours are mixed up."""
 
+import importlib
 import sys
 
 import pytest
@@ -101,3 +102,12 @@ def test_malformed_names(spec):
 def test_missing_file(tmp_path):
     with pytest.raises(ModelError, match="no such file"):
         load_attribute(f"{tmp_path}/net.py:build")
+
+
+def test_a_package_that_somebody_else_has_imported_stays_theirs(write, monkeypatch):
+    write("elsewhere/models/net.py", "NAME = 'elsewhere'")
+    monkeypatch.syspath_prepend(str(write("elsewhere/other.py", "").parent))
+    theirs = importlib.import_module("models.net")
+    write("mine/models/net.py", "NAME = 'mine'")
+    assert load_attribute(f"{write('mine/file.py', 'from models.net import NAME')}:NAME") == "mine"
+    assert sys.modules["models.net"] is theirs
