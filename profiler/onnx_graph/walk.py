@@ -116,7 +116,7 @@ class Walk:
         except NetgaugeError as error:
             raise _located(error, node) from error
         except (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, AttributeError, OverflowError) as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ModelError(f"{label(node)}: its attributes or inputs make no sense ({reason[:200]})") from error
 
     def opset(self, scope: Scope, domain: str) -> int:
