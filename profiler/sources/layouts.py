@@ -43,6 +43,7 @@ class Layout:
         offset: elements of the storage before the first.
         storage: the storage's key, "" where it has none.
         special: why its values cannot be taken as they lie there, "" where they can.
+        bytes: that they take.
     """
 
     dtype: torch.dtype
@@ -108,7 +109,9 @@ def _strided(storage: Any, offset: Any, shape: Any, stride: Any, dtype: torch.dt
     there = held.elements * held.dtype.itemsize // dtype.itemsize
     first = held.first * held.dtype.itemsize // dtype.itemsize
     reach = offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True)) + 1 if 0 not in shape else offset
-    return Layout(dtype, shape, stride, offset + first if reach <= there else -1, held.key)
+    # What is expanded over its storage takes no more than that.
+    size = min(prod(shape) * dtype.itemsize, held.whole * held.dtype.itemsize)
+    return Layout(dtype, shape, stride, offset + first if reach <= there else -1, held.key, bytes=size)
 
 
 def _dense(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> Layout:  # noqa: ANN401  # from a file

@@ -7,13 +7,13 @@ and its bytes.
 
 import io
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from profiler.errors import ModelError
 from profiler.sources.described import storages_in
 from profiler.sources.layouts import Storage
 from profiler.sources.limits import DEFAULT, Limits
-from profiler.sources.opcodes import read_next
+from profiler.sources.opcodes import ForeignPickleError, read_next
 from profiler.sources.opened import OpenedModel
 from profiler.sources.saved import open_saved
 from profiler.sources.stored import Region, Stored
@@ -41,16 +41,24 @@ def read_legacy(path: Path, limits: Limits = DEFAULT) -> Stored:
     """
     source = str(path)
     with path.open("rb") as file:
-        magic, _ = read_next(file, source, limits)
-        protocol, _ = read_next(file, source, limits)
+        magic = _plain(file, source, limits)
+        protocol = _plain(file, source, limits)
         if magic != _MAGIC or protocol != _PROTOCOL:
             raise ModelError(f"{path}: is of a version that torch.save never wrote; it is damaged")
-        machine, _ = read_next(file, source, limits)
+        machine = _plain(file, source, limits)
         tree, names = read_next(file, source, limits)
-        keys, _ = read_next(file, source, limits)
+        keys = _plain(file, source, limits)
         regions = _regions(file, source, keys, storages_in(tree, source))
     big = isinstance(machine, dict) and machine.get("little_endian") is False
     return Stored(path, tree, names, regions, limits, big_endian=big)
+
+
+def _plain(file: BinaryIO, source: str, limits: Limits) -> Any:  # noqa: ANN401  # numbers, words and lists of them
+    """The next pickle, which needs no names: what stands around the object itself."""
+    value, names = read_next(file, source, limits)
+    if names:
+        raise ForeignPickleError(f"{source}: asks for {names[0]} where torch.save has plain values; refused")
+    return value
 
 
 def _regions(file: BinaryIO, source: str, keys: object, storages: dict[str, Storage]) -> dict[str, Region]:

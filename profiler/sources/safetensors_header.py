@@ -60,6 +60,8 @@ def read_header(path: Path, limits: Limits = DEFAULT) -> tuple[TensorEntry, ...]
     """
     data, buffer = _header_bytes(path, limits)
     what = f"{path}, its safetensors header"
+    # Before it is parsed, which takes a hundred times the header's memory.
+    limits.check("tensors", data.count(b'"data_offsets"'), str(path))
     header = parse_json(data, what, limits)
     if not isinstance(header, dict):
         raise ModelError(f"{what}: is no JSON object")

@@ -432,7 +432,7 @@ BREAKING: dict[str, Case] = {
 HARMLESS: dict[str, Harmless] = {
     "stride 0, 10**12 elements": Harmless(
         plain(mapping({"w": tensor((10**6, 10**6), (0, 0), stored=storage(elements=1))}), s0=bytes(4)),
-        ("1000000x1000000",),
+        ("1000000x1000000", "4 B"),
     ),
     "2**40 paths to one tensor": Harmless(plain(mapping({"w": _doubling(40)})), ("w",)),
     "hooks with attributes of their own": Harmless(

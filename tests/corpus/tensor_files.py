@@ -55,7 +55,7 @@ SAFETENSORS: dict[str, Case] = {
     "length cuts the header": Case(of({"w": entry()}, length=12), _BAD, (3, 4)),
     "header of 300 MB": Case(_long_header, _BAD, (3, 4)),
     "sparse file of 2 TiB": Case(_sparse, _BAD, (3, 4)),
-    "1,500,000 tensors": Case(_many, "tensors|header", (3, 4), seconds=30, peak=2 << 30),
+    "1,500,000 tensors": Case(_many, "tensors|header", (3, 4)),
     "overlapping tensors": Case(of({"a": entry(), "b": entry(start=8, end=24)}, 24), _BAD, (3, 4)),
     "the same bytes twice": Case(of({"a": entry(), "b": entry()}), _BAD, (3, 4)),
     "a hole": Case(of({"a": entry(), "b": entry(start=32, end=48)}, 48), _BAD, (3, 4)),

@@ -60,7 +60,14 @@ BLOCKS = """
         def forward(self, x):
             return self.conv(x)
 """
-SAVE = "import sys, torch; from {package}.net import Net; torch.save({value}, sys.argv[1])"
+SAVE = """
+import sys, types
+sys.modules['{package}'] = own = types.ModuleType('{package}')  # its author has no netgauge, which has a `profiler`
+own.__path__ = ['{package}']
+import torch
+from {package}.net import Net
+torch.save({value}, sys.argv[1])
+"""
 
 
 def folder_of(folder, package, *, regular=True):

@@ -1,7 +1,9 @@
 """Files of torch.save without a zip archive: what is read is what torch.load reads, and nothing in them runs."""
 
 import io
+import os
 import pickle
+import pickletools
 import struct
 from collections import OrderedDict
 
@@ -337,3 +339,30 @@ def test_the_limits_hold(tmp_path):
         with pytest.raises(RefusedError, match=rf"--limit {next(iter(limits))}="):
             open_model(path, limits=Limits(**limits))
     assert open_model(path).kind == "weights"
+
+
+@pytest.mark.parametrize("place", [1, 2, 4], ids=["version", "machine", "keys"])
+def test_code_around_the_object_is_refused(place, tmp_path):
+    class Canary:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "canary"),)
+
+    path = save({"w": torch.zeros(2)}, tmp_path / "m.pt", zipped=False)
+    with path.open("rb") as file:
+        parts = [pickle.load(file) if n != 3 else _skipped(file) for n in range(5)]
+        rest = file.read()
+    parts[place] = Canary()
+    path.write_bytes(b"".join(p if isinstance(p, bytes) else pickle.dumps(p, protocol=2) for p in parts) + rest)
+    with pytest.raises(RefusedError, match="mkdir"):
+        open_model(path)
+    assert not (tmp_path / "canary").exists()
+
+
+def _skipped(file):
+    """The bytes of the object's pickle, which only torch can load."""
+    start = file.tell()
+    for _ in pickletools.genops(file):
+        pass
+    end = file.tell()
+    file.seek(start)
+    return file.read(end - start)
