@@ -161,6 +161,7 @@ def test_a_class_of_a_script_is_explained_and_no_script_runs(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_quantize_takes_such_a_module(tmp_path):
     path = saved(folder_of(tmp_path, "quant"), tmp_path / "net.pt", "quant")
     np.savez(tmp_path / "d.npz", x=np.random.default_rng(0).normal(size=(16, 1, 32, 32)).astype(np.float32))
@@ -255,6 +256,7 @@ def test_what_its_code_sees(tmp_path):
     assert os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < seen["limits"][2] < 1 << 50
 
 
+@pytest.mark.slow
 def test_report_and_exit_codes_are_those_of_a_run_without(tmp_path):
     model = ROOT / "models" / "digits_cnn.pt"
     for options in (("--format", "json", "--check", "none"), ("--filter", "nothing")):
@@ -266,6 +268,7 @@ def test_report_and_exit_codes_are_those_of_a_run_without(tmp_path):
     assert (tmp_path / "layers.csv").read_text().startswith("name,type,op,")
 
 
+@pytest.mark.slow
 def test_every_exit_code_is_passed_on(tmp_path):
     program = tmp_path / "program.py"
     program.write_text("import sys\ndef main(arguments, confined):\n    sys.exit(int(arguments[0]))\n")
@@ -306,6 +309,7 @@ def running(process):
 
 
 @LINUX
+@pytest.mark.slow
 def test_what_it_has_started_ends_with_it(tmp_path):
     code = "import subprocess; open('pid', 'w').write(str(subprocess.Popen(['sleep', '100']).pid))"
     run("profile", file_that(code, tmp_path), "--trust", cwd=tmp_path)
@@ -336,6 +340,7 @@ def test_a_terminal_stays_one(tmp_path):
     assert max(map(len, lines)) <= 60
 
 
+@pytest.mark.slow
 def test_the_installed_program_does_the_same(tmp_path):
     """The wheel's module is the same file under another name."""
     (tmp_path / "site").mkdir()
