@@ -104,6 +104,9 @@ def main(arguments: list[str] | None = None, confined: tuple[str, ...] | None = 
     except NetgaugeError as error:
         _explain(context, error, str(error))
         sys.exit(error.exit_code)
+    except MemoryError as error:
+        _explain(context, error, "there was not enough memory")
+        sys.exit(4)
     except Exception as error:  # noqa: BLE001  # the last line of defence: no traceback unless asked for
         reason = f"{type(error).__name__}: {error}".split("\n")[0]
         _explain(context, error, f"unexpected {reason}. This is a defect of netgauge; --debug shows where.")

@@ -29,7 +29,10 @@ def guesses(model: nn.Module) -> Iterator[Guess]:
         return
     # Where tokens have a name of their own, the others are no tokens.
     layers = {k: v for k, v in _FIRST_LAYERS.items() if k is not nn.Embedding or not known}
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     for candidate in _candidates(model, layers) if len(wanted) > 1 else _candidates(model, _FIRST_LAYERS):
+        if candidate.is_floating_point() and candidate.dtype != dtype:  # a network in half precision takes no other
+            candidate = candidate.to(dtype)  # noqa: PLW2901  # the same in another type
         yield _call(wanted, known if len(wanted) > 1 else {}, candidate)
 
 

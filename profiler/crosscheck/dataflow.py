@@ -37,7 +37,8 @@ class DataFlow:
     def begin(self, inputs: Iterable[torch.Tensor]) -> None:
         """Take these for inputs of the graph as well."""
         for tensor in inputs:
-            self._name(tensor, GRAPH_INPUT)
+            if isinstance(tensor, torch.Tensor):  # a quantized layer's state has other values, too
+                self._name(tensor, GRAPH_INPUT)
 
     def add(self, step: Step) -> int:
         """Note a call; gives its number."""

@@ -19,6 +19,7 @@ from profiler.sources.hugging_face import open_hugging_face
 from profiler.sources.index_file import open_index
 from profiler.sources.legacy import open_legacy
 from profiler.sources.limits import DEFAULT, Limits, check_file
+from profiler.sources.neighbours import source_of
 from profiler.sources.onnx_file import open_onnx
 from profiler.sources.opened import OpenedModel
 from profiler.sources.program import open_program
@@ -134,9 +135,14 @@ def _from_factory(target: str, weights: str | Path | None, kwargs: dict[str, Any
 def _imported(target: str) -> Any:  # noqa: ANN401  # whatever the user named
     module, _, name = target.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)
+        here = Path.cwd()
+        # As `python -m` has it, the current folder comes first.
+        with folder_on_path(here, frozenset({module.partition(".")[0]} if source_of(module, here) else ())):
+            return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ModelError(f"{target}: no such file, and no such factory in an installed package ({error})") from error
+        raise ModelError(
+            f"{target}: no such file, and no such factory in the current folder or an installed package ({error})"
+        ) from error
 
 
 __all__ = ["NAMED", "OPENERS", "Limits", "OpenedModel", "is_factory", "open_model"]

@@ -23,7 +23,9 @@ def kind_of(path: Path) -> str:
         RefusedError: of two kinds at once, or of one that cannot be read without running it.
     """
     if not path.exists():
-        raise ModelError(f"{path}: no such file")
+        named = path.name == str(path) and not path.suffix
+        hint = f"; a network by its name is timm:{path}, torchvision:{path} or hf:{path}" if named else ""
+        raise ModelError(f"{path}: no such file{hint}")
     if path.is_dir():
         hub = (path / "config.json").is_file()
         raise ModelError(f"{path}: is a folder; " + (f"write hf:{path}" if hub else "name the model file in it"))
@@ -41,7 +43,8 @@ def kind_of(path: Path) -> str:
     if found == "zip":
         raise ModelError(f"{path}: is truncated or damaged; copy or download it again")
     if not found:
-        raise ModelError(f"{path}: is no model file of a kind that is known ({_KNOWN})")
+        mistaken = next((what for start, what in _MISTAKEN if head.lstrip().startswith(start)), "")
+        raise ModelError(f"{path}: {mistaken or f'is no model file of a kind that is known ({_KNOWN})'}")
     if found in _REFUSED:
         raise RefusedError(f"{path}: {_REFUSED[found]}")
     return found
@@ -55,6 +58,11 @@ def _head(path: Path) -> bytes:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
 
 
+# What a download often is instead of a model.
+_MISTAKEN = (
+    (b"version https://git-lfs", "is a pointer of Git LFS, not the file itself; fetch it with `git lfs pull`"),
+    (b"<", "is a page of HTML or XML, not a model; the download went wrong"),
+)
 _REFUSED = {
     "tar": "is a tar archive, which is not unpacked; unpack it yourself and name the model file in it",
 }

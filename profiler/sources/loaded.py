@@ -35,7 +35,7 @@ def _networks(value: Any) -> list[tuple[str, nn.Module]]:  # noqa: ANN401  # wha
     """Networks with the keys that they are stored under, "" where one is all there is."""
     if isinstance(value, nn.Module):
         return [("", value)]
-    below = value.items() if isinstance(value, Mapping) else ()
+    below = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
     return [(str(key), module) for key, module in below if isinstance(module, nn.Module)]
 
 

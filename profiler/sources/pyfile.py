@@ -155,21 +155,44 @@ def load_attribute(spec: str) -> Any:  # noqa: ANN401  # whatever the user defin
         ModelError: no such file or name, or the file raised; the message gives the line.
     """
     path, name = split_spec(spec)
-    module_name = f"_netgauge_user_{next(_serial)}_{path.stem}"
-    found = importlib.util.spec_from_file_location(module_name, path)
-    if found is None or found.loader is None:
-        raise ModelError(f"{path}: Python cannot load it")
-    module = importlib.util.module_from_spec(found)
-    sys.modules[module_name] = module  # dataclasses and pickles look their own module up
     try:
-        with folder_on_path(path.parent):
-            found.loader.exec_module(module)
+        try:
+            module = _run(path)
+        except ImportError as error:
+            if "no known parent package" not in str(error):
+                raise
+            module = _run_in_its_package(path)
     except (Exception, SystemExit) as error:
-        del sys.modules[module_name]
         raise ModelError(f"{path}{line_of(error, path)}: {type(error).__name__}: {error}") from error
     if not hasattr(module, name):
         raise ModelError(f"{path}: defines no {name!r}{_others(module)}")
     return getattr(module, name)
+
+
+def _run(path: Path) -> ModuleType:
+    """The module of a file, under a private name."""
+    name = f"_netgauge_user_{next(_serial)}_{path.stem}"
+    found = importlib.util.spec_from_file_location(name, path)
+    if found is None or found.loader is None:
+        raise ModelError(f"{path}: Python cannot load it")
+    module = importlib.util.module_from_spec(found)
+    sys.modules[name] = module  # dataclasses and pickles look their own module up
+    try:
+        with folder_on_path(path.parent):
+            found.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _run_in_its_package(path: Path) -> ModuleType:
+    """The module of a file that imports what lies beside it with a dot: its folder is a package."""
+    folder, parts = path.parent.parent, [path.parent.name, path.stem]
+    while (folder / "__init__.py").is_file():
+        folder, parts = folder.parent, [folder.name, *parts]
+    with folder_on_path(folder, frozenset(parts[:1])):
+        return importlib.import_module(".".join(parts))
 
 
 def line_of(error: BaseException, path: Path) -> str:

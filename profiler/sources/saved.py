@@ -1,7 +1,9 @@
 """What becomes of a file that torch.save wrote, as a zip archive or as a row of pickles: the same rules for both."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from profiler.errors import NetgaugeError, RefusedError
 from profiler.sources import _loaders
@@ -35,8 +37,8 @@ def open_saved(path: Path, read: Callable[[Path, Limits], Stored], limits: Limit
             raise
         return opened_from(path, _loaders.load_trusted(path))
     unknown = unknown_names(stored.names)
-    whole = isinstance(stored.tree, Instance)
-    if trust and (unknown or whole):
+    networks = _networks(stored.tree)
+    if trust and (unknown or "" in networks):
         return opened_from(path, _loaders.load_trusted(path))
     if unknown:
         raise RefusedError(_refusal(stored, unknown), known(stored))
@@ -45,9 +47,20 @@ def open_saved(path: Path, read: Callable[[Path, Limits], Stored], limits: Limit
     except RefusedError as error:
         raise RefusedError(str(error), known(stored)) from error
     stored.check_storages()
-    if whole:
-        return OpenedModel(str(path), "module", module=build_module(stored), path=path)
-    return _listed(stored)
+    if not networks:
+        return _listed(stored)
+    (name, tree), *others = networks.items()
+    left = f", not {', '.join(repr(other) for other, _ in others)}" if others else ""
+    notes = (f"{path}: the network is the one stored as {name!r}{left}",) if name else ()
+    return OpenedModel(str(path), "module", module=build_module(replace(stored, tree=tree)), path=path, notes=notes)
+
+
+def _networks(tree: Any) -> dict[str, Instance]:  # noqa: ANN401  # a pickle's tree
+    """Modules with the keys that a checkpoint has them under; under "" where one is all there is."""
+    if isinstance(tree, Instance):
+        return {"": tree}
+    below = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list | tuple) else ()
+    return {str(key): value for key, value in below if isinstance(value, Instance)}
 
 
 def _listed(stored: Stored) -> OpenedModel:

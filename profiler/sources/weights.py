@@ -95,6 +95,8 @@ READERS: dict[str, Callable[[Path, Limits], Weights]] = {
     "index": _of_tensors(read_index),
 }
 
+_KINDS = {"onnx": "an ONNX graph", "program": "a torch.export program", "pickle": "a bare pickle"}
+
 
 def load_weights(module: nn.Module, path: Path, target: str, limits: Limits = DEFAULT) -> tuple[str, ...]:
     """Put a file's tensors into a network.
@@ -114,7 +116,10 @@ def load_weights(module: nn.Module, path: Path, target: str, limits: Limits = DE
     """
     kind = kind_of(path)
     if kind not in READERS:
-        raise ModelError(f"{path}: is of the kind {kind!r}; weights are of the kinds {', '.join(READERS)}")
+        what = _KINDS.get(kind, "a file")
+        raise ModelError(
+            f"{path}: is {what} and no source of weights; torch.save files, TorchScript, safetensors and an index are"
+        )
     check_file(path, limits)
     weights = READERS[kind](path, limits)
     held = module.state_dict(keep_vars=True)

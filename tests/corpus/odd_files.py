@@ -143,14 +143,14 @@ CASES: dict[str, Case] = {
     "empty": Case(lambda s: s.put("model.pt", b""), "empty", (4,)),
     "one byte": Case(lambda s: s.put("model.pt", b"P"), "kind", (4,)),
     "text": Case(
-        lambda s: s.put("model.pt", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n"), "kind", (4,)
+        lambda s: s.put("model.pt", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n"), "git lfs pull", (4,)
     ),
-    "HTML": Case(lambda s: s.put("model.pt", b"<!doctype html><title>404</title>"), "kind", (4,)),
+    "HTML": Case(lambda s: s.put("model.pt", b"<!doctype html><title>404</title>"), "HTML", (4,)),
     "JSON": Case(lambda s: s.put("config.json", b'{"model_type": "bert"}'), ".", (3, 4)),
     "name with escapes": Case(lambda s: s.put("\x1b[2J\x07.pt", b"text"), "kind", (4,)),
     "name that is a flag": Case(lambda s: s.put("-.pt", b"text"), "kind", (4,)),
 }
 HARMLESS: dict[str, Harmless] = {
-    "legacy torch.save, code in its header": Harmless(_legacy_system, ("",), codes=(0, 3, 4), naive="torch.load"),
-    "legacy torch.save, code behind": Harmless(_legacy_keys, ("",), codes=(0, 3, 4), naive="torch.load"),
+    "legacy torch.save, code in its header": Harmless(_legacy_system, ("",), codes=(3,), naive="torch.load"),
+    "legacy torch.save, code behind": Harmless(_legacy_keys, ("",), codes=(3,), naive="torch.load"),
 }

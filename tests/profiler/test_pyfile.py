@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from profiler import open_model
 from profiler.errors import ModelError
 from profiler.sources.pyfile import load_attribute
 
@@ -111,3 +112,17 @@ def test_a_package_that_somebody_else_has_imported_stays_theirs(write, monkeypat
     write("mine/models/net.py", "NAME = 'mine'")
     assert load_attribute(f"{write('mine/file.py', 'from models.net import NAME')}:NAME") == "mine"
     assert sys.modules["models.net"] is theirs
+
+
+@pytest.mark.parametrize("marker", ["__init__.py", "nothing.txt"], ids=["package", "namespace package"])
+def test_a_file_of_a_package_imports_with_a_dot(write, marker):
+    write(f"models/{marker}")
+    write("models/blocks.py", "WIDTH = 5")
+    assert load_attribute(f"{write('models/net.py', 'from .blocks import WIDTH')}:WIDTH") == 5
+
+
+def test_a_package_of_the_current_folder_is_found(write, monkeypatch):
+    write("models/blocks.py", "from torch import nn\nlayer = nn.Linear(2, 3)")
+    folder = write("models/net.py", "from .blocks import layer").parent.parent
+    monkeypatch.chdir(folder)
+    assert open_model("models.net:layer").module.out_features == 3

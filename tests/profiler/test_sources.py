@@ -15,6 +15,7 @@ from torch import nn
 
 from profiler import open_model
 from profiler.errors import ModelError, RefusedError, UsageError
+from profiler.inputs import find_inputs
 from profiler.sources.checkpoint import stock_classes
 
 
@@ -268,3 +269,25 @@ def test_opening_a_weights_file_imports_nothing_of_it(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "RefusedError" in done.stderr
     assert "No module named" not in done.stderr
+
+
+@pytest.mark.parametrize("trust", [False, True])
+@pytest.mark.parametrize("wrap", [lambda m: {"epoch": 3, "model": m, "args": {"lr": 0.1}}, lambda m: [m, {"lr": 0.1}]])
+def test_of_a_checkpoint_the_network_is_taken(wrap, trust, tmp_path):
+    model = stock_model()
+    opened = open_model(save(wrap(model), tmp_path / "m.pt"), trust=trust)
+    assert opened.kind == "module"
+    assert all(torch.equal(a, b) for a, b in zip(opened.module.parameters(), model.parameters(), strict=True))
+    assert "the network is the one stored as" in " ".join(opened.notes)
+
+
+def test_what_downloads_often_are_is_named(tmp_path):
+    for text, words in (("version https://git-lfs.github.com/spec/v1\n", "git lfs pull"), ("<!DOCTYPE html>", "HTML")):
+        (tmp_path / "m.pt").write_text(text)
+        with pytest.raises(ModelError, match=words):
+            open_model(tmp_path / "m.pt")
+
+
+def test_a_network_in_half_precision_gets_an_input_of_its_own_type():
+    example = find_inputs(nn.Sequential(nn.Conv2d(3, 4, 3)).half(), "net")
+    assert example.args[0].dtype == torch.float16
