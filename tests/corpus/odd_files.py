@@ -143,7 +143,9 @@ CASES: dict[str, Case] = {
     "empty": Case(lambda s: s.put("model.pt", b""), "empty", (4,)),
     "one byte": Case(lambda s: s.put("model.pt", b"P"), "kind", (4,)),
     "text": Case(
-        lambda s: s.put("model.pt", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n"), "git lfs pull", (4,)
+        lambda s: s.put("model.pt", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n"),
+        "git lfs pull",
+        (4,),
     ),
     "HTML": Case(lambda s: s.put("model.pt", b"<!doctype html><title>404</title>"), "HTML", (4,)),
     "JSON": Case(lambda s: s.put("config.json", b'{"model_type": "bert"}'), ".", (3, 4)),
