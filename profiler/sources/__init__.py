@@ -33,14 +33,6 @@ from profiler.sources.weights import load_weights
 
 Opener = Callable[..., OpenedModel]
 
-
-def _refuses(why: str) -> Opener:
-    def opener(path: Path, *, trust: bool = False, limits: Limits = DEFAULT) -> OpenedModel:  # noqa: ARG001  # an opener
-        raise RefusedError(f"{path}: {why}")
-
-    return opener
-
-
 # By kind: what `kind_of` finds -> what opens it.
 OPENERS: dict[str, Opener] = {
     "torch zip": open_torch_zip,

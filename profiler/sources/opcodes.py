@@ -16,10 +16,6 @@ from profiler.sources.limits import DEFAULT, Limits
 _LONGEST = 120  # characters of a name in a message
 
 
-class UnusualPickleError(RefusedError):
-    """A pickle that does what torch.save's own never do."""
-
-
 @dataclass(frozen=True, slots=True)
 class Global:
     """A name that the pickle asks for."""
