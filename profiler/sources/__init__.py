@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from profiler.errors import ModelError, RefusedError, UsageError
+from profiler.errors import ModelError, UsageError
 from profiler.sources.bare_pickle import refuse_pickle
 from profiler.sources.detect import kind_of
 from profiler.sources.hugging_face import open_hugging_face
