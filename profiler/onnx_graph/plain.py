@@ -95,6 +95,11 @@ def _open_size(call: NodeCall, position: int) -> str:
     name = call.node.input[position]
     if call.input(position).shape is None:
         return f"the size of {name!r} is not known"
+    if call.input(position).constant:
+        return (
+            f"its size depends on the values of {name!r}, which were not read: tensors in other files stay closed; "
+            "save small ones in the graph (size_threshold of onnx.save)"
+        )
     return f"its size depends on the values of {name!r}, which are not known before the graph runs"
 
 
