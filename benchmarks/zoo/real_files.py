@@ -190,6 +190,13 @@ def prepared(work: Path) -> None:
     (work / "facenet.py").write_text(f"from facenet_pytorch.models.mtcnn import ONet, PNet, RNet\n\n{nets}\n")
 
 
+def without(text: str, folders: dict[str, str]) -> str:
+    """The text with names for the folders of this run."""
+    for name, folder in folders.items():
+        text = text.replace(folder, name.upper())
+    return text
+
+
 def wrong(rows: dict[str, Any]) -> list[str]:
     """Targets that ended otherwise than they should."""
 
@@ -241,7 +248,7 @@ def main() -> int:
                 row["equal"] = (told["macs"], told["params"]) == (row["live"].get("macs"), row["live"].get("params"))
             if case.samples and not options.no_int8:
                 row["quantize"] = quantized(case, folders, work)
-            rows[case.name] = row
+            rows[case.name] = json.loads(without(json.dumps(row), folders))
             print(case.name, row["profile"], row.get("quantize", ""), row.get("equal", ""), flush=True)
     write_results(options.output, "real_files", {"targets": rows}, report_text(rows))
     print(report_text(rows))
