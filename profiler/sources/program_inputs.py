@@ -36,7 +36,8 @@ class ProgramInputs:
 
     Attributes:
         names: by which the graph knows those that are tensors or sizes.
-        dims: symbols of the sizes that are free, each with its value at export.
+        dims: the sizes that are free, each with its value at export: `batch` where one is the first axis of inputs and
+            no other, else by its symbol, as the file does not keep the name that it had in Python.
 
     Raises:
         ModelError: they are declared in a way that makes no sense.
@@ -50,7 +51,9 @@ class ProgramInputs:
         self.names = [
             spec.value.name for spec in program.inputs if spec.kind == "user_input" and isinstance(spec.value, Ref)
         ]
-        self.dims = self._dims()
+        self._symbols = self._at_export()
+        self._called = self._called_by()
+        self.dims = {self._called[symbol]: value for symbol, value in self._symbols.items()}
 
     def _read(self, spec: InputSpec, program: Program, reader: Reader) -> _Input:
         if not isinstance(spec.value, Ref):
@@ -74,7 +77,16 @@ class ProgramInputs:
             for axis, size in enumerate(given.meta.sizes if given.meta else ())
         ] + [(given.name, given.symbol) for given in self._inputs if given.symbol is not None]
 
-    def _dims(self) -> dict[str, int]:
+    def _called_by(self) -> dict[str, str]:
+        """What each symbol is called."""
+        axes: dict[str, set[str]] = {symbol: set() for symbol in self._symbols}
+        for where, size in self._free():
+            for symbol in symbols_of(size, self._source):
+                axes[symbol].add(where.partition(" of ")[0])
+        first = [symbol for symbol, found in axes.items() if found == {"axis 0"}]
+        return {symbol: "batch" if first == [symbol] else symbol for symbol in self._symbols}
+
+    def _at_export(self) -> dict[str, int]:
         sizes = [size for _, size in self._free()]
         hints = [(size, size.hint) for size in sizes if not isinstance(size, int) and size.hint is not None]
         found = solved(hints, self._source)
@@ -90,7 +102,7 @@ class ProgramInputs:
         for name, value in symbols.items():
             least, most = self._bounds(name)
             if not least <= value <= most:
-                return f"{name} = {value}; the program was exported for {self._range(name)}"
+                return f"{self._called[name]} = {value}; the program was exported for {self._range(name)}"
         return ""
 
     def _range(self, name: str) -> str:
@@ -106,8 +118,9 @@ class ProgramInputs:
             UsageError: a size is out of its range.
             RefusedError: an input goes beyond a limit.
         """
-        symbols = {**self.dims, **dims}
-        wrong = self._fits(dims)
+        given = {symbol: dims[name] for symbol, name in self._called.items() if name in dims}
+        symbols = {**self._symbols, **given}
+        wrong = self._fits(given)
         if wrong:
             raise UsageError(f"--dim {wrong}")
         args = tuple(self._example(given, symbols) for given in self._inputs)
@@ -120,9 +133,9 @@ class ProgramInputs:
     def _told(self, symbols: Mapping[str, int]) -> str:
         free = self._free()
         told = []
-        for name in self.dims:
+        for name, called in self._called.items():
             where = next((at for at, size in free if name in symbols_of(size, self._source)), "")
-            told.append(f"--dim {name}={symbols[name]} sets {where} ({self._range(name)})")
+            told.append(f"--dim {called}={symbols[name]} sets {where} ({self._range(name)})")
         return "; " + ", ".join(told) if told else ""
 
     def _example(self, given: _Input, symbols: Mapping[str, int]) -> Any:  # noqa: ANN401  # any input
@@ -185,7 +198,7 @@ class ProgramInputs:
             elif given.symbol is not None:
                 pairs.append((given.name, 0, given.symbol, values[given.name]))
         symbols = solved([(size, value) for _, _, size, value in pairs], self._source)
-        wrong = self._fits({name: value for name, value in symbols.items() if name in self.dims})
+        wrong = self._fits({name: value for name, value in symbols.items() if name in self._symbols})
         if wrong:
             raise ModelError(f"{self._source}: {wrong}")
         for name, axis, size, value in pairs:

@@ -95,7 +95,7 @@ def test_a_free_batch_is_set_by_dim(name, tmp_path):
     export(tmp_path / "m.pt2", model, (torch.randn(2, 1, 32, 32),), dynamic=({0: torch.export.Dim("batch", max=64)},))
     opened = open_model(tmp_path / "m.pt2")
     ((symbol, at_export),) = opened.dims.items()
-    assert at_export == 2
+    assert (symbol, at_export) == ("batch", 2)
     for batch in (2, 5):
         assert_same(analyzed(opened, {symbol: batch}), analyze(model, (batch, 1, 32, 32)))
     assert f"--dim {symbol}=2 sets axis 0 of" in opened.inputs({}).note
