@@ -342,7 +342,7 @@ def test_the_command_takes_sizes_by_name_and_by_position(small):
         (["--input", "2x1x8"], ModelError, "was exported as"),
         (["--input", "2x1x8x8:float16"], ModelError, "float32, got 2x1x8x8:float16"),
         (["--input", "y=2x1x8x8"], UsageError, "no input named 'y'"),
-        (["--dim", "batch=3"], UsageError, "no size of that name; it has batch"),
+        (["--dim", "rows=3"], UsageError, "no size of that name; it has"),
         (["--train"], UsageError, "in the mode that it was exported in"),
     ],
 )
