@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,7 +21,6 @@ from quant.stored import graph_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
     import onnx
     import onnx_ir as ir
 
@@ -55,7 +55,7 @@ def float_reference(
 
     Args:
         target: whatever `profiler.open_model` opens, a module, or an ONNX graph.
-        samples: examples of the model's inputs; a module is exported with the first two.
+        samples: examples of the model's inputs; a module is exported with the first few.
         weights: tensors for the network of a factory or a name.
         kwargs: arguments for a factory or a named model.
         trust: let code in the file run, in this process, and take files of tensors that have several names.
@@ -70,7 +70,7 @@ def float_reference(
     opened = _opened(target, weights, kwargs, trust, limits)
     if opened.module is not None:
         module, notes = _in_single_precision(opened.module)
-        exported = _exported(module, opened.target, samples)
+        exported = _exported(module, opened.target, samples, _declared_batch(opened))
         return replace(exported, notes=(*opened.notes, *notes, *exported.notes))
     if opened.graph is not None:
         check_runs(opened, trust=trust)
@@ -112,14 +112,22 @@ def _in_single_precision(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]
     return module.float(), (f"brought from {str(types.pop()).removeprefix('torch.')} to float32",)
 
 
-def _exported(module: nn.Module, name: str, samples: Samples) -> Reference:
+def _declared_batch(opened: OpenedModel) -> int | None:
+    """How many samples the inputs that the model declares hold: a program may take exactly so many."""
+    if opened.inputs is None:
+        return None
+    declared = opened.inputs({})
+    tensors = (v for v in (*declared.args, *declared.kwargs.values()) if isinstance(v, torch.Tensor) and v.dim())
+    return next((len(tensor) for tensor in tensors), None)
+
+
+def _exported(module: nn.Module, name: str, samples: Samples, declared: int | None = None) -> Reference:
     from quant.export import export_onnx
 
     if isinstance(module, torch.jit.ScriptModule):
         raise ModelError(f"{name}: is TorchScript, which is not exported; name its factory or an ONNX file of it")
     _check_fit(module, name, samples)
-    examples = tuple(_example(array) for array in samples.inputs.values())
-    _check_run(module, name, samples, examples)
+    examples = _examples(module, name, samples, declared)
     names = None if list(samples.inputs) == ["x"] else list(samples.inputs)
     exported = export_onnx(module, examples, input_names=names)
     return Reference(exported.model, name, exported.notes)
@@ -135,21 +143,33 @@ def _check_fit(module: nn.Module, name: str, samples: Samples) -> None:
         raise DataError(f"{samples.name}: holds the arrays {arrays}; {name} takes {forward} ({error})") from error
 
 
-def _example(array: np.ndarray) -> torch.Tensor:
-    """Two samples as the model will get them: floating point in single precision."""
-    few = torch.from_numpy(array[:2].copy())
-    return few.float() if few.dtype == torch.float64 else few
+def _examples(module: nn.Module, name: str, samples: Samples, declared: int | None) -> tuple[torch.Tensor, ...]:
+    """Samples that the module runs on, by the first number of them that it takes.
 
-
-def _check_run(module: nn.Module, name: str, samples: Samples, examples: tuple[torch.Tensor, ...]) -> None:
-    """The module has to run on the data before anything is blamed on the exporter."""
+    The module has to run on the data before anything is blamed on the exporter.
+    """
     training = module.training
+    module.eval()
+    failures = []
     try:
-        with torch.no_grad():
-            module.eval()(*examples)
-    except Exception as error:
-        sizes = ", ".join(f"{key} {tuple(array.shape[1:])} {array.dtype}" for key, array in samples.inputs.items())
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{samples.name}: {name} fails on these samples ({sizes}): {reason}") from error
+        for batch in (2, 1, declared) if declared else (2, 1):
+            examples = tuple(_example(array, batch) for array in samples.inputs.values())
+            try:
+                with torch.no_grad():
+                    module(*examples)
+            except Exception as error:  # noqa: BLE001  # whatever the model's code raises
+                failures.append(error)
+            else:
+                return examples
     finally:
         module.train(training)
+    sizes = ", ".join(f"{key} {tuple(array.shape[1:])} {array.dtype}" for key, array in samples.inputs.items())
+    failure = failures[-1 if declared else 0]
+    reason = " ".join(str(failure).split())[:200]
+    raise DataError(f"{samples.name}: {name} fails on these samples ({sizes}): {reason}") from failure
+
+
+def _example(array: np.ndarray, count: int) -> torch.Tensor:
+    """So many samples, repeated if there are fewer, as the model will get them: floats in single precision."""
+    few = torch.from_numpy(array[np.arange(count) % len(array)])
+    return few.float() if few.dtype == torch.float64 else few

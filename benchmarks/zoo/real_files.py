@@ -7,9 +7,10 @@
     python benchmarks/zoo/real_files.py --packages FOLDER --only silero
 
 The files come with these packages; timm, torchvision and transformers give networks by name (random weights); the
-reference networks in `models/` are exported as `.pt2` programs and profiled beside the live module. Each runs in a
-process of its own: the command as a user writes it, its exit code, what it said. Samples to quantize on are random:
-what is shown is that the file goes through and runs, not what int8 costs.
+reference networks in `models/` are exported as `.pt2` programs, for one sample and for a batch of any size, and their
+rows compared with the live module's. Each runs in a process of its own: the command as a user writes it, its exit code,
+what it said. Samples to quantize on are random, but for the reference networks: what is shown is that the file goes
+through and runs, not what int8 costs.
 
 Writes benchmarks/results/real_files.json and .md. Exits with 1 where a command ended in an unexpected way.
 """
@@ -29,6 +30,8 @@ from typing import Any
 import numpy as np
 import torch
 from zoos import RESULTS, table, write_results
+
+from profiler import open_model
 
 ROOT = Path(__file__).resolve().parents[2]
 # Torchvision's compiled operators may be missing beside a CPU build of torch: they are declared, then the command runs.
@@ -51,7 +54,8 @@ class Case:
         name: how the table calls it.
         target: what the command takes, `{packages}` and `{work}` standing for folders.
         options: of `profile`.
-        samples: sizes of the inputs by name that random samples have, for `quantize`; none where it is not tried.
+        samples: sizes of the inputs by name that random samples have, for `quantize`.
+        data: what it is calibrated on instead; it is not tried where both are empty.
         expect: exit code of `profile`.
         expect_int8: of `quantize`: 0, or 4 with a message that says why not.
     """
@@ -60,6 +64,7 @@ class Case:
     target: str
     options: tuple[str, ...] = ()
     samples: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    data: str = ""
     expect: int = 0
     expect_int8: tuple[int, ...] = (0,)
 
@@ -98,11 +103,10 @@ NAMED = (
     *(Case(f"torchvision:{n}", f"torchvision:{n}") for n in TORCHVISION),
     *(Case(f"hf:{n}", f"hf:{n}") for n in TRANSFORMERS),
 )
-# Reference networks: module in `models/`, input, options by which a live module takes the same input.
-PROGRAMS = {
-    "digits_cnn": (1, 1, 32, 32), "digits_lstm": (1, 1, 32, 32), "digits_mobile": (1, 1, 32, 32),
-    "digits_resnet": (1, 1, 32, 32), "digits_unet": (1, 1, 32, 32), "digits_vit": (1, 1, 32, 32),
-}  # fmt: skip
+# Reference networks in `models/`, all for digits of one size; what of their rows has to be that of the live module.
+REFERENCE = ("digits_cnn", "digits_lstm", "digits_mobile", "digits_resnet", "digits_unet", "digits_vit")
+DIGIT = (1, 32, 32)
+SAME = ("name", "type", "input_shapes", "output_shapes", "macs", "flops", "params", "receptive_field")
 
 
 def run(arguments: Sequence[str], packages: str = "", seconds: float = 900.0) -> tuple[int, str, str, float]:
@@ -134,6 +138,7 @@ def profiled(case: Case, folders: dict[str, str]) -> dict[str, Any]:
     found["macs"], found["params"] = totals.get("macs"), totals.get("params", report.get("elements"))
     found["rows"] = len(report.get("layers", report.get("tensors", ())))
     found["uncounted"] = report.get("uncounted", {})
+    found["layers"] = [{key: layer.get(key) for key in SAME} for layer in report.get("layers", ())]
     if code:
         found["message"] = last_line(err)
     return found
@@ -144,6 +149,7 @@ def quantized(case: Case, folders: dict[str, str], work: Path) -> dict[str, Any]
     generator = np.random.default_rng(0)
     samples = {name: generator.normal(size=size).astype(np.float32) for name, size in case.samples.items()}
     np.savez(work / "samples.npz", **samples)
+    data = case.data or str(work / "samples.npz")
     weights = [o.format(**folders) for o in case.options]
     weights = weights[weights.index("--weights") :][:2] if "--weights" in weights else []
     out, report = work / "out.onnx", work / "out.json"
@@ -151,7 +157,7 @@ def quantized(case: Case, folders: dict[str, str], work: Path) -> dict[str, Any]
         path.unlink(missing_ok=True)
     target = case.target.format(**folders)
     code, _, err, seconds = run(
-        ["quantize", target, *weights, "--calibration", str(work / "samples.npz"), "--seconds", "2",
+        ["quantize", target, *weights, "--calibration", data, "--seconds", "2",
          "--output", str(out), "--report", str(report)],
         folders["packages"],
     )  # fmt: skip
@@ -159,7 +165,7 @@ def quantized(case: Case, folders: dict[str, str], work: Path) -> dict[str, Any]
     if report.exists():
         told = json.loads(report.read_text())
         kernels = [node["kernel"] for node in told["nodes"]]
-        found |= {"int8": kernels.count("int8"), "float": len(kernels) - kernels.count("int8")}
+        found |= {"int8": kernels.count("int8"), "float": len(kernels) - kernels.count("int8"), "notes": told["notes"]}
         found["speedup"] = told["latency"]["speedup"]
     if code:
         found["message"] = last_line(err)
@@ -168,20 +174,21 @@ def quantized(case: Case, folders: dict[str, str], work: Path) -> dict[str, Any]
 
 
 def programs(work: Path) -> Iterator[Case]:
-    """The reference networks as `.pt2` files, each as a case."""
-    sys.path.insert(0, str(ROOT / "models"))
-    for name, size in PROGRAMS.items():
-        module = getattr(__import__(name), name)().eval()
-        path = work / f"{name}.pt2"
-        torch.export.save(torch.export.export(module, (torch.zeros(size),)), path)
-        yield Case(f"{name}.pt2", str(path))
+    """The reference networks as `.pt2` files, each as two cases."""
+    for name in REFERENCE:
+        weights = ROOT / "models" / f"{name}.safetensors"
+        module = open_model(f"{ROOT / 'models' / name}.py:{name}", weights=weights if weights.exists() else None).module
+        assert module is not None
+        free = {0: torch.export.Dim("batch")}
+        for kind, batch, shapes in ((f"{name}.pt2", 1, None), (f"{name}.pt2, any batch", 2, (free,))):
+            path = work / f"{name}_{batch}.pt2"
+            torch.export.save(torch.export.export(module, (torch.zeros(batch, *DIGIT),), dynamic_shapes=shapes), path)
+            yield Case(kind, str(path), ("--dim", "batch=1") if shapes else (), data="digits")
 
 
-def live_totals(name: str) -> dict[str, Any]:
-    """The live module's totals, by the same command."""
-    code, out, err, _ = run(["profile", f"{ROOT / 'models' / name}.py:{name}", "--format", "json",
-                             "--input", "x".join(map(str, PROGRAMS[name]))])  # fmt: skip
-    return json.loads(out)["totals"] if code == 0 else {"error": last_line(err)}
+def live(name: str, folders: dict[str, str]) -> dict[str, Any]:
+    """The live module's profile, by the same command."""
+    return profiled(Case(name, f"{ROOT / 'models' / name}.py:{name}", ("--input", "1x1x32x32")), folders)
 
 
 def prepared(work: Path) -> None:
@@ -243,11 +250,11 @@ def main() -> int:
             if not re.search(options.only, case.name):
                 continue
             row: dict[str, Any] = {"case": asdict(case), "profile": profiled(case, folders)}
-            if case.name.endswith(".pt2"):
-                row["live"] = live_totals(case.name.removesuffix(".pt2"))
-                told = row["profile"]
-                row["equal"] = (told["macs"], told["params"]) == (row["live"].get("macs"), row["live"].get("params"))
-            if case.samples and not options.no_int8:
+            layers = row["profile"].pop("layers")
+            if ".pt2" in case.name:
+                row["live"] = live(case.name.partition(".")[0], folders)
+                row["equal"] = bool(layers) and layers == row["live"].pop("layers")
+            if (case.samples or case.data) and not options.no_int8:
                 row["quantize"] = quantized(case, folders, work)
             rows[case.name] = json.loads(without(json.dumps(row), folders))
             print(case.name, row["profile"], row.get("quantize", ""), row.get("equal", ""), flush=True)

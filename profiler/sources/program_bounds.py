@@ -41,7 +41,8 @@ class Bounds:
         tensors = tensors_in([*args, *kwargs.values()])
         if any(t.is_meta for t in tensors):  # it is followed by sizes anyway
             return function(*args, **kwargs)
-        tracing = torch._C._get_tracing_state() is not None  # noqa: SLF001  # nothing public tells it
+        # Nothing public tells whether TorchScript traces.
+        tracing = torch._C._get_tracing_state() is not None or torch.compiler.is_compiling()  # noqa: SLF001
         if not target.documented and (tracing or not tensors):
             raise ModelError(f"{function} is not run on values: what it does with any is not documented")
         if tracing or (

@@ -190,11 +190,14 @@ class ProgramInputs:
         Raises:
             ModelError: one does not.
         """
-        pairs = []
+        pairs: list[tuple[str, int, Size, int]] = []
         for given in self._inputs:
             if given.meta is not None:
-                sizes = [int(n) for n in values[given.name].shape]  # a tracer gives sizes as tensors
-                pairs += [(given.name, axis, *p) for axis, p in enumerate(zip(given.meta.sizes, sizes, strict=True))]
+                for axis, (size, value) in enumerate(zip(given.meta.sizes, values[given.name].shape, strict=True)):
+                    if not isinstance(value, torch.SymInt):
+                        pairs.append((given.name, axis, size, int(value)))  # TorchScript's tracer gives tensors
+                    elif isinstance(size, int):
+                        raise self._differs(given.name, axis, size, "any")
             elif given.symbol is not None:
                 pairs.append((given.name, 0, given.symbol, values[given.name]))
         symbols = solved([(size, value) for _, _, size, value in pairs], self._source)
@@ -204,10 +207,13 @@ class ProgramInputs:
         for name, axis, size, value in pairs:
             expected = value_of(size, symbols, self._source)
             if expected is not None and expected != value:
-                raise ModelError(
-                    f"{self._source}: axis {axis} of {name} was exported as {expected}, got {value}; "
-                    "export the program with dynamic_shapes for other sizes"
-                )
+                raise self._differs(name, axis, expected, value)
+
+    def _differs(self, name: str, axis: int, expected: int, given: int | str) -> ModelError:
+        return ModelError(
+            f"{self._source}: axis {axis} of {name} was exported as {expected}, got {given}; "
+            "export the program with dynamic_shapes for other sizes"
+        )
 
     def _declared(self, meta: TensorMeta) -> str:
         sizes = "x".join(str(n) if isinstance(n, int) else "/".join(symbols_of(n, self._source)) for n in meta.sizes)

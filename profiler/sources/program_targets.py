@@ -94,12 +94,15 @@ def resolve(name: str, source: str) -> Target:
 # Arithmetic on sizes -----------------------------------------------------------------------------------------------
 
 _MOST = 1 << 63
+_OPEN = (torch.SymInt, torch.SymFloat, torch.SymBool)  # numbers of torch's exporter, which may take any value
 
 
-def _numbers(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function for numbers alone, its result within 64 bits."""
+def _numbers(function: Callable[..., Any], symbolic: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """The function for numbers alone, its result within 64 bits; `symbolic` where an exporter leaves one open."""
 
     def compute(*values: Any) -> Any:  # noqa: ANN401  # numbers
+        if any(isinstance(v, _OPEN) for v in values):
+            return (symbolic or function)(*values)
         if not all(isinstance(v, int | float) for v in values):
             raise ModelError("arithmetic on sizes got something that is no number")
         found = function(*values)
@@ -120,10 +123,11 @@ def _small_second(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _of_tensor(read: Callable[..., Any]) -> Callable[..., Any]:
-    def compute(tensor: Any, *values: Any) -> int:  # noqa: ANN401  # a tensor and numbers
+    def compute(tensor: Any, *values: Any) -> Any:  # noqa: ANN401  # a tensor and numbers; a number
         if not isinstance(tensor, torch.Tensor):
             raise ModelError("the size of something that is no tensor")
-        return int(read(tensor, *values))  # a tracer gives sizes as tensors
+        found = read(tensor, *values)
+        return found if isinstance(found, _OPEN) else int(found)  # TorchScript's tracer gives sizes as tensors
 
     return compute
 
@@ -140,14 +144,14 @@ SYMBOLIC: dict[str, Callable[..., Any]] = {
     "_operator.lshift": _small_second(operator.lshift),
     "_operator.rshift": _small_second(operator.rshift),
     "math.trunc": _numbers(math.trunc),
-    "torch.sym_not": _numbers(operator.not_),
-    "torch.sym_int": _numbers(int),
-    "torch.sym_float": _numbers(float),
-    "torch.sym_max": _numbers(max),
-    "torch.sym_min": _numbers(min),
-    "torch.sym_ite": _numbers(lambda condition, yes, no: yes if condition else no),
-    "torch.sym_sqrt": _numbers(math.sqrt),
-    "torch._sym_sqrt": _numbers(math.sqrt),
+    "torch.sym_not": _numbers(operator.not_, torch.sym_not),
+    "torch.sym_int": _numbers(int, torch.sym_int),
+    "torch.sym_float": _numbers(float, torch.sym_float),
+    "torch.sym_max": _numbers(max, torch.sym_max),
+    "torch.sym_min": _numbers(min, torch.sym_min),
+    "torch.sym_ite": _numbers(lambda condition, yes, no: yes if condition else no, torch.sym_ite),
+    "torch.sym_sqrt": _numbers(math.sqrt, torch.sym_sqrt),
+    "torch._sym_sqrt": _numbers(math.sqrt, torch.sym_sqrt),
     "torch.ops.aten.sym_size.int": _of_tensor(lambda tensor, axis: tensor.shape[axis]),
     "torch.ops.aten.sym_stride.int": _of_tensor(lambda tensor, axis: tensor.stride(axis)),
     "torch.ops.aten.sym_numel.default": _of_tensor(lambda tensor: tensor.numel()),
