@@ -71,7 +71,9 @@ def _of_module(opened: OpenedModel, request: Request) -> Found:
         return analyze(module, *args, backward=request.backward, **kwargs), notes
     except ModelError as error:
         if request.sizes and any(not t.is_floating_point() and not t.any() for t in tensors_of((args, kwargs))):
-            raise ModelError(f"{error}; integers given by size are zeros: pass real ones with --inputs") from error
+            raise ModelError(
+                f"{error}\nIntegers given by size were zeros here; where their values matter, pass real ones with --inputs."
+            ) from error
         if notes:
             raise ModelError(f"{error}; the {notes[0]}: pass others with --input or --inputs") from error
         raise

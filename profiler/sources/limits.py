@@ -71,7 +71,9 @@ class Limits:
         changed = {}
         for text in texts:
             name, _, number = text.partition("=")
-            if name not in names or not number.isdecimal():
+            if name in names and not number.isdecimal():
+                raise UsageError(f"--limit {text}: {number!r} is no whole number; write {name}={getattr(self, name)}")
+            if name not in names:
                 raise UsageError(f"--limit {text}: write NAME=N; the limits are {', '.join(names)}")
             changed[name] = int(number)
         return replace(self, **changed)

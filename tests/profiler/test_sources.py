@@ -17,6 +17,7 @@ from profiler import open_model
 from profiler.errors import ModelError, RefusedError, UsageError
 from profiler.inputs import find_inputs
 from profiler.sources.checkpoint import stock_classes
+from profiler.sources.limits import Limits
 
 
 def stock_model():
@@ -291,3 +292,16 @@ def test_what_downloads_often_are_is_named(tmp_path):
 def test_a_network_in_half_precision_gets_an_input_of_its_own_type():
     example = find_inputs(nn.Sequential(nn.Conv2d(3, 4, 3)).half(), "net")
     assert example.args[0].dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("memory=3GB", r"'3GB' is no whole number; write memory=\d+"),
+        ("memory", r"'' is no whole number; write memory=\d+"),
+        ("room=3", "write NAME=N; the limits are file_bytes, .*memory"),
+    ],
+)
+def test_a_malformed_limit_is_said(text, words):
+    with pytest.raises(UsageError, match=words):
+        Limits().raised([text])
