@@ -72,7 +72,7 @@ def _of_module(opened: OpenedModel, request: Request) -> Found:
     except ModelError as error:
         if request.sizes and any(not t.is_floating_point() and not t.any() for t in tensors_of((args, kwargs))):
             raise ModelError(
-                f"{error}\nIntegers given by size were zeros here; where their values matter, pass real ones with --inputs."
+                f"{error}\nIntegers given by size were zeros here; pass real ones with --inputs where it matters."
             ) from error
         if notes:
             raise ModelError(f"{error}; the {notes[0]}: pass others with --input or --inputs") from error
