@@ -36,9 +36,9 @@ def feeds(
     samples = samples.renamed(session.input_names)
     size = fixed_batch(session) or batch
     kinds = dict(zip(session.input_names, session.input_types, strict=True))
-    for arrays, _ in samples.batches(size):
-        count = len(next(iter(arrays.values())))
-        feed = {name: _as_kind(array, kinds[name], f"{samples.name}: {name!r}") for name, array in arrays.items()}
+    for part in samples.batches(size):
+        count = len(part)
+        feed = {name: _as_kind(array, kinds[name], f"{samples.name}: {name!r}") for name, array in part.inputs.items()}
         if fixed_batch(session) and count < size:
             feed = {name: np.concatenate([x, np.repeat(x[-1:], size - count, axis=0)]) for name, x in feed.items()}
         yield feed, count

@@ -18,6 +18,25 @@ _ROWS = 256  # checked for NaN at a time, so that the check needs little memory 
 
 
 @dataclass(frozen=True, eq=False)
+class Batch:
+    """Some samples in memory.
+
+    Attributes:
+        inputs: by name, shape (b, ...).
+        labels: `y` where there are labels, and those of `Samples.further` by their names; shape (b, ...).
+        positions: of these samples among all, shape (b,).
+    """
+
+    inputs: Mapping[str, np.ndarray]
+    labels: Mapping[str, np.ndarray]
+    positions: np.ndarray
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        return len(self.positions)
+
+
+@dataclass(frozen=True, eq=False)
 class Samples:
     """What a model is fed, and what it should answer.
 
@@ -26,6 +45,7 @@ class Samples:
         labels: array of shape (n, ...), None where there are none.
         name: where the samples come from; used in messages and reports.
         task: what the labels mean, None where it is not known.
+        further: more arrays of shape (n, ...) that metrics take, such as `boxes`, `lengths` or `groups`.
 
     Raises:
         DataError: no input; an array that is empty, of Python objects, or holds NaN or infinity; unequal lengths; an
@@ -36,6 +56,7 @@ class Samples:
     labels: np.ndarray | None = field(repr=False)
     name: str
     task: Task | None = None
+    further: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inputs", dict(self.inputs))  # later changes to the caller's dictionary are not ours
@@ -44,6 +65,7 @@ class Samples:
         arrays = {f"input {name!r}": array for name, array in self.inputs.items()}
         if self.labels is not None:
             arrays["labels"] = self.labels
+        arrays |= {f"labels {name!r}": array for name, array in self.further.items()}
         for what, array in arrays.items():
             if problem := _problem(array):
                 raise DataError(f"{self.name}: {what} {problem}")
@@ -57,21 +79,23 @@ class Samples:
         """The number of samples."""
         return len(next(iter(self.inputs.values())))
 
-    def batches(self, size: int) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
-        """The samples in order, `size` at a time, the last batch with what is left: (inputs, labels), as views.
+    def batches(self, size: int) -> Iterator[Batch]:
+        """The samples in order, `size` at a time, the last batch with what is left; arrays are views.
 
         Raises:
             UsageError: a size below 1.
         """
         if size < 1:
             raise UsageError(f"a batch holds at least one sample, got {size}")
-        return (
-            (
-                {name: array[start : start + size] for name, array in self.inputs.items()},
-                None if self.labels is None else self.labels[start : start + size],
+        labels = {**({} if self.labels is None else {"y": self.labels}), **self.further}
+        for start in range(0, len(self), size):
+            positions = np.arange(start, min(start + size, len(self)))
+            part = slice(start, start + size)
+            yield Batch(
+                {name: array[part] for name, array in self.inputs.items()},
+                {name: array[part] for name, array in labels.items()},
+                positions,
             )
-            for start in range(0, len(self), size)
-        )
 
     def take(self, indices: Sequence[int] | np.ndarray) -> Samples:
         """The samples at these positions, in the order given.
@@ -87,6 +111,7 @@ class Samples:
             self,
             inputs={name: array[positions] for name, array in self.inputs.items()},
             labels=None if self.labels is None else self.labels[positions],
+            further={name: array[positions] for name, array in self.further.items()},
         )
 
     def split(self, holdout: int, seed: int) -> tuple[Samples, Samples]:

@@ -64,19 +64,20 @@ def test_the_dictionary_given_is_copied():
 @given(n=st.integers(1, 30), size=st.integers(1, 40))
 def test_batches_are_the_samples_in_order(n, size):
     batches = list(numbered(n, ("a", "b")).batches(size))
-    assert all(len(labels) == size for _, labels in batches[:-1])
-    assert np.array_equal(np.concatenate([labels for _, labels in batches]), np.arange(n))
-    for inputs, labels in batches:
-        assert all(np.array_equal(array[:, 0], labels) for array in inputs.values())
+    assert all(len(batch) == size for batch in batches[:-1])
+    assert np.array_equal(np.concatenate([batch.labels["y"] for batch in batches]), np.arange(n))
+    assert np.array_equal(np.concatenate([batch.positions for batch in batches]), np.arange(n))
+    for batch in batches:
+        assert all(np.array_equal(array[:, 0], batch.labels["y"]) for array in batch.inputs.values())
 
 
 def test_batches_without_labels():
-    assert [labels for _, labels in Samples({"x": ONES}, None, "set").batches(2)] == [None, None]
+    assert [batch.labels for batch in Samples({"x": ONES}, None, "set").batches(2)] == [{}, {}]
 
 
 def test_a_batch_of_none_is_refused_at_once():
     with pytest.raises(UsageError, match="got 0"):
-        numbered(3).batches(0)
+        next(numbered(3).batches(0))
 
 
 @given(n=st.integers(2, 40), data=st.data())
