@@ -284,12 +284,18 @@ def test_every_exit_code_is_passed_on(tmp_path):
 )
 def test_it_ends_with_the_process_that_started_it(how, code, words, tmp_path):
     target = file_that("import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(100)", tmp_path)
-    started = subprocess.Popen([*CLI, "profile", target, "--trust"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    within(60, lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
-    child = int((tmp_path / "pid").read_text())
-    assert running(child)
-    started.send_signal(how)
-    _, errors = started.communicate(timeout=30)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it, as do theirs
+    command = [*CLI, "profile", target, "--trust"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as started:
+        try:
+            within(60, lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+            child = int((tmp_path / "pid").read_text())
+            assert running(child)
+            started.send_signal(how)
+            _, errors = started.communicate(timeout=30)
+        finally:
+            started.kill()
+            signal.signal(signal.SIGINT, before)
     assert (started.returncode, re.sub("note: .*\n", "", errors)) == (code, words)
     within(10, lambda: not running(child))
 
@@ -365,6 +371,9 @@ def test_limits_of_the_process_need_the_process(tmp_path):
     assert done.returncode == 2
     assert "--trust" in done.stderr
     done = run("profile", ROOT / "models" / "digits_cnn.pt", "--trust", "--limit", "memory=much", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "'much' is no whole number; write memory=" in done.stderr
+    done = run("profile", ROOT / "models" / "digits_cnn.pt", "--trust", "--limit", "much=1", cwd=tmp_path)
     assert done.returncode == 2
     assert "memory, seconds, written" in done.stderr
 
