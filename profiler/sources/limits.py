@@ -33,8 +33,8 @@ class Limits:
     file_bytes: int = 1 << 40
     members: int = 100_000
     ratio: int = 4
-    header_bytes: int = 256 << 20
-    opcodes: int = 20_000_000
+    header_bytes: int = 100_000_000
+    opcodes: int = 2_000_000
     tensors: int = 1_000_000
     elements: int = 1 << 40
     nodes: int = 1_000_000
