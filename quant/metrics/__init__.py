@@ -2,7 +2,7 @@
 
 from quant.metrics.evaluate import Comparison as Comparison
 from quant.metrics.evaluate import compare_outputs as compare_outputs
-from quant.metrics.registry import METRICS as METRICS
-from quant.metrics.registry import MetricResult as MetricResult
+from quant.metrics.paired import METRICS as METRICS
+from quant.metrics.paired import MetricResult as MetricResult
 
 __all__ = ["METRICS", "Comparison", "MetricResult", "compare_outputs"]

@@ -11,7 +11,7 @@ import numpy as np
 from profiler.errors import DataError, UsageError
 from quant.metrics.confusion import ClassCounts, PairedCounts
 from quant.metrics.fidelity import Fidelity, are_probabilities, fidelity
-from quant.metrics.registry import Evidence, MetricResult, default_metrics, find
+from quant.metrics.paired import Evidence, MetricResult, default_metrics, find
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
+
+    from quant.metrics.base import Family
 
     Floats = npt.NDArray[np.floating]
 
@@ -83,3 +87,6 @@ def _log_softmax(x: Floats) -> npt.NDArray[np.float64]:
     shifted = np.asarray(x, dtype=np.float64) - np.max(x, axis=1, keepdims=True)
     result: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return result
+
+
+FIDELITY: Mapping[str, Family] = {}
