@@ -22,7 +22,7 @@ from quant.inference import feeds, first_output
 from quant.judge import Judge
 from quant.latency.nodes import node_shares, share_of
 from quant.machine import describe
-from quant.metrics.paired import find
+from quant.metrics.registry import find
 from quant.place import cpu
 from quant.place.lower import lower
 from quant.reference import float_reference

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from profiler.errors import UsageError
 from quant.metrics.classification import CLASSIFICATION
-from quant.metrics.fidelity import FIDELITY
+from quant.metrics.closeness import FIDELITY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -69,7 +69,10 @@ def parse(text: str, families: Mapping[str, Family] | None = None) -> Spec:
     if name not in table:
         raise UsageError(f"no metric named {name!r}; there is {_close(name, table)}")
     family, given = table[name], {}
-    for part in _NEXT_PARAMETER.split(f":{rest}")[1:] if rest else ():
+    before, *parts = _NEXT_PARAMETER.split(f":{rest}" if rest else "")
+    if before:
+        raise UsageError(f"{text!r} cannot be read; metrics are written NAME:PARAMETER=VALUE, as f1:average=macro")
+    for part in parts:
         key, _, value = part.partition("=")
         if key not in family.parameters:
             known = f"it has {_close(key, family.parameters)}" if family.parameters else "it has none"
@@ -77,8 +80,6 @@ def parse(text: str, families: Mapping[str, Family] | None = None) -> Spec:
         if key in given:
             raise UsageError(f"{text}: {key} is given twice")
         given[key] = _read(value, family.parameters[key], f"{name}:{key}={value}")
-    if (rest and not given) or _NEXT_PARAMETER.split(f":{rest}")[0]:
-        raise UsageError(f"{text!r} cannot be read; metrics are written NAME:PARAMETER=VALUE, as f1:average=macro")
     return Spec(name, family, {key: given[key] for key in family.parameters if key in given})
 
 
