@@ -2,17 +2,14 @@
 
 import contextlib
 import io
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from quant.metrics.base import Evaluated
 
-MISSING = np.zeros((0,))
 
-
-@dataclass(frozen=True)
-class CocoSet:
+class CocoSet(NamedTuple):
     """Labels and outputs of some images, padded: classes of -1 are none."""
 
     labels: dict
@@ -27,7 +24,7 @@ class CocoSet:
         return CocoSet({k: v[again] for k, v in self.labels.items()}, {k: v[again] for k, v in self.outputs.items()})
 
 
-def random_set(seed, images=6, classes=3, objects=5, detections=12, levels=0, crowds=0.15, areas=True, grid=8):
+def random_set(seed, images=6, classes=3, objects=5, detections=12, *, levels=0, crowds=0.15, areas=True, grid=8):
     """A set whose boxes lie on a grid, so that IoU ties and meets thresholds exactly.
 
     Args:
@@ -69,7 +66,7 @@ def pycocotools_eval(data, detections=100):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    truth, found = [], []
+    truth = []
     for image, named in enumerate(data.labels["classes"]):
         for position in np.flatnonzero(named >= 0):
             box = _xywh(data.labels["boxes"][image, position])
@@ -84,16 +81,16 @@ def pycocotools_eval(data, detections=100):
                     "iscrowd": int(data.labels["crowd"][image, position]),
                 }
             )
-    for image, named in enumerate(data.outputs["classes"]):
-        for position in np.flatnonzero(named >= 0):
-            found.append(
-                {
-                    "image_id": image + 1,
-                    "category_id": int(named[position]) + 1,
-                    "bbox": _xywh(data.outputs["boxes"][image, position]),
-                    "score": float(data.outputs["scores"][image, position]),
-                }
-            )
+    found = [
+        {
+            "image_id": image + 1,
+            "category_id": int(named[position]) + 1,
+            "bbox": _xywh(data.outputs["boxes"][image, position]),
+            "score": float(data.outputs["scores"][image, position]),
+        }
+        for image, named in enumerate(data.outputs["classes"])
+        for position in np.flatnonzero(named >= 0)
+    ]
     most = max([1, *(a.max(initial=0) + 1 for a in (data.labels["classes"], data.outputs["classes"]))])
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
