@@ -88,7 +88,9 @@ def ranked(records: Records, repeats: Floats) -> dict[int, Ranked]:
     found, objects = ([*column] for column in records)
     image = np.repeat(np.arange(len(found)), [len(part) for part in found])
     home = np.repeat(np.arange(len(objects)), [len(part) for part in objects])
-    detections, labels = np.concatenate(found), np.concatenate(objects)
+    # As bytes: NumPy takes long to find out that structured types are alike.
+    detections = np.concatenate([part.view(np.uint8) for part in found]).view(DETECTION_RECORD)
+    labels = np.concatenate(objects)
     by_class = np.argsort(detections["label"], kind="stable")
     starts = np.searchsorted(detections["label"][by_class], classes := np.unique(labels))
     ends = np.searchsorted(detections["label"][by_class], classes, side="right")
@@ -192,8 +194,8 @@ def _of_class(rank: Ranked, weights: Floats, thresholds: int, summary: Summary) 
     total = np.zeros(len(weights))
     for bit in np.left_shift(1, np.arange(thresholds)):
         places = np.flatnonzero(rank.hit & bit)
-        hits = np.cumsum(drawn[:, places], axis=1)
-        counted = seen[:, places] - _before(drawn, np.flatnonzero(rank.ignored & bit), places)
+        hits = np.cumsum(np.take(drawn, places, axis=1), axis=1)
+        counted = np.take(seen, places, axis=1) - _before(drawn, np.flatnonzero(rank.ignored & bit), places)
         precision = np.divide(hits, counted, out=np.zeros_like(hits), where=counted > 0)
         best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
         recall = hits / np.maximum(objects, 1e-300)[:, None]
