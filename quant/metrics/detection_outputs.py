@@ -149,7 +149,10 @@ def _found(
         left = {k: a for k, a in left.items() if a is not classes}
     else:
         classes = None
-    return boxes, _pick("scores", reading.scores, whole if reading.scores else left, _is_real), classes
+    if reading.scores:
+        return boxes, _pick("scores", reading.scores, whole, _is_real), classes
+    flat = {k: a for k, a in left.items() if a.ndim == 2 and _is_real(a)}
+    return boxes, _pick("scores", "", flat or left, lambda a: a.ndim < 4 and _is_real(a)), classes
 
 
 _WORDS = {"boxes": ("box",), "scores": ("score", "conf", "prob"), "classes": ("class", "label", "categor")}
