@@ -52,8 +52,8 @@ class _Combined(Metric):
 
     parts: tuple[Metric, ...]
     combine: Callable[[npt.ArrayLike], Floats]
-    needs: tuple[str, ...]
     arrays: int
+    needs: tuple[str, ...]
     higher_is_better = False
 
     def collect(self, batch: Evaluated) -> Records:
@@ -108,7 +108,7 @@ def _combined(losses: str, each: Floats, name: str, combine: Callable[[npt.Array
         raise UsageError(f"{name}: {len(each)} numbers for {len(parts)} losses; give one for each, or one for all")
     every = np.broadcast_to(each, len(parts))
     needs = tuple(dict.fromkeys(label for part in parts for label in part.needs))
-    return _Combined(parts, lambda values: combine(values, every), needs, sum(map(_arrays, parts)))
+    return _Combined(parts, lambda values: combine(values, every), sum(map(_arrays, parts)), needs)
 
 
 def _build_weighted(*, losses: str = "", weights: object = "1") -> Metric:
