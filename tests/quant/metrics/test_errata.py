@@ -130,12 +130,12 @@ def test_the_focal_loss_at_gamma_5():
     assert focal.focal(np.log([0.9, 0.95]), 5.0) == pytest.approx([1.05e-6, 1.6e-8], rel=5e-3)
 
 
-@pytest.mark.parametrize(
-    ("gamma", "easy", "hard"), [(1.0, 54.4, 7.0), (2.0, 3.66, 5.03), (5.0, 0.0018, 2.15)]
-)
+@pytest.mark.parametrize(("gamma", "easy", "hard"), [(1.0, 54.4, 7.0), (2.0, 3.66, 5.03), (5.0, 0.0018, 2.15)])
 def test_the_effective_sample_count_is_the_sum_of_the_weights(gamma, easy, hard):
     """Of 990 easy samples (p from 0.9 to 0.99) and 10 hard ones (0.1 to 0.5), evenly spread."""
-    p_easy, p_hard = (low + (high - low) * (np.arange(n) + 0.5) / n for low, high, n in ((0.9, 0.99, 990), (0.1, 0.5, 10)))
+    p_easy, p_hard = (
+        low + (high - low) * (np.arange(n) + 0.5) / n for low, high, n in ((0.9, 0.99, 990), (0.1, 0.5, 10))
+    )
     counts = [
         value("focal_effective_samples", special.logit(p), np.ones(len(p), int), gamma=gamma) for p in (p_easy, p_hard)
     ]

@@ -90,9 +90,7 @@ def test_contrastive_of_pairs(loss, rng, form, factor):
 def test_contrastive_of_classes_equals_loops(loss, seed, tied):
     e, y = vectors(seed, tied=tied)
     pairs = [(i, j) for i, j in product(range(len(y)), repeat=2) if i < j]
-    each = [
-        distance(e[i], e[j]) ** 2 if y[i] == y[j] else max(0, 1 - distance(e[i], e[j])) ** 2 for i, j in pairs
-    ]
+    each = [distance(e[i], e[j]) ** 2 if y[i] == y[j] else max(0, 1 - distance(e[i], e[j])) ** 2 for i, j in pairs]
     assert loss("contrastive", e, y, sizes=(4, 1)) == pytest.approx(np.mean(each))
     assert loss("contrastive", e, y, form="hadsell") == pytest.approx(np.mean(each) / 2)
 
@@ -106,9 +104,7 @@ def unit(x):
 def test_infonce_of_roles_is_a_cross_entropy(loss, rng, temperature, normalize):
     q, k, others = rng.normal(size=(6, 4)), rng.normal(size=(6, 4)), rng.normal(size=(6, 5, 4))
     scale = unit if normalize else np.asarray
-    logits = np.stack(
-        [[scale(q)[i] @ v / temperature for v in (scale(k)[i], *scale(others)[i])] for i in range(6)]
-    )
+    logits = np.stack([[scale(q)[i] @ v / temperature for v in (scale(k)[i], *scale(others)[i])] for i in range(6)])
     expected = np.mean([-np.log(np.exp(row[0] - row.max()) / np.exp(row - row.max()).sum()) for row in logits])
     outputs = {"q": q, "k": k, "n": others}
     options = {"query": "q", "positive": "k", "temperature": temperature, "normalize": normalize}

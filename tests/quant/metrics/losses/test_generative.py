@@ -1,4 +1,4 @@
-"""The losses of generative networks, of angles and of several tasks against torch's distributions and hand computation."""
+"""Losses of generative networks, of angles and of several tasks against torch's distributions and hand computation."""
 
 import numpy as np
 import pytest
@@ -76,9 +76,7 @@ def test_adversarial_losses_are_their_expectations(loss, name, seed):
     assert loss(name, shown, y, **options) == pytest.approx(expected)
     named = {"fake": "f"} if "generator" in name or "non" in name else {"fake": "f", "real": "r"}
     other = r.normal(0, 3, 9)
-    expected = GAN[name](
-        *(v if name.startswith("wgan") else special.expit(v) for v in (other, z[:, 0]))
-    )
+    expected = GAN[name](*(v if name.startswith("wgan") else special.expit(v) for v in (other, z[:, 0])))
     assert loss(name, {"f": z, "r": other}, sizes=(4,), **named) == pytest.approx(expected)
     assert LOSSES[name].build(**named).needs == ()
 
@@ -147,9 +145,7 @@ def test_multibin_equals_its_formula(loss, seed, bins, overlap):
     r = np.random.default_rng(seed)
     scores, turns = r.normal(size=(8, bins)), r.normal(size=(8, bins))
     angles = r.uniform(-20, 20, 8)
-    expected = np.mean(
-        [multibin_by_hand(s, t, a, 0.4, overlap) for s, t, a in zip(scores, turns, angles, strict=True)]
-    )
+    expected = np.mean([multibin_by_hand(s, t, a, 0.4, overlap) for s, t, a in zip(scores, turns, angles, strict=True)])
     options = {"weight": 0.4, "overlap": overlap}
     assert loss("multibin", {"c": scores, "t": turns}, angles, sizes=(3,), **options) == pytest.approx(expected)
     length = r.uniform(0.5, 2, (8, bins, 1))

@@ -39,7 +39,10 @@ def test_multiclass_hinge_equals_its_references(loss, seed, classes):
         expected = reference.hinge_loss(y, s, labels=range(classes))
         assert loss("multiclass_hinge", s, y, sizes=(5,)) == pytest.approx(expected)
     summed = np.mean(
-        [sum(max(0, 1 - row[k] + row[j]) for j in range(classes) if j != k) / classes for row, k in zip(s, y, strict=True)]
+        [
+            sum(max(0, 1 - row[k] + row[j]) for j in range(classes) if j != k) / classes
+            for row, k in zip(s, y, strict=True)
+        ]
     )
     assert loss("multiclass_hinge", s, y, form="weston-watkins") == pytest.approx(summed)
 
@@ -128,7 +131,6 @@ def test_weights_that_are_all_zero_have_no_entropy(loss):
 @pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0, 5.0])
 def test_the_focal_gradient_is_that_of_differences(gamma):
     z, step = np.linspace(-4, 6, 41), 1e-5
-
 
     def log_p(logit):
         return -np.logaddexp(0, -logit)

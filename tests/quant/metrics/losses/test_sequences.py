@@ -30,9 +30,7 @@ def test_ctc_sums_all_alignments(loss, seed, blank):
     labels, lengths = r.choice(classes, (3, 2)), np.array([2, 1, 0])
     frames = np.array([5, 4, 3])
     p = special.softmax(z.astype(float), axis=2)
-    each = [
-        by_enumeration(p[i, : frames[i]], labels[i, : lengths[i]], blank) / max(lengths[i], 1) for i in range(3)
-    ]
+    each = [by_enumeration(p[i, : frames[i]], labels[i, : lengths[i]], blank) / max(lengths[i], 1) for i in range(3)]
     arrays = {"y": labels, "lengths": lengths, "f": frames}
     assert loss("ctc", z, arrays, frames="f", blank=blank, sizes=(2,)) == pytest.approx(np.mean(each), rel=1e-6)
     assert loss("ctc", p, arrays, frames="f", blank=blank, from_logits=False) == pytest.approx(np.mean(each), rel=1e-6)
