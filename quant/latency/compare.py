@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from profiler.sources import Limits
     from quant.latency.protocol import Progress, Run
     from quant.latency.result import LatencyComparison
 
@@ -38,6 +39,8 @@ def compare_latency(
     threads: int = 1,
     seed: int = 0,
     seconds: float = Protocol.max_seconds,
+    trust: bool = False,
+    limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> LatencyComparison:
     """Time two ONNX models side by side.
@@ -51,14 +54,22 @@ def compare_latency(
         threads: that one operator may use.
         seed: of random inputs and of the bootstrap.
         seconds: the most time to spend on measuring, warm-up apart.
+        trust: take files of tensors that have several names, for models that are not open sessions.
+        limits: how much a file may ask for, likewise.
         progress: called now and then with the stage and the part of it that is done.
 
     Raises:
         UsageError: two open sessions with different devices or threads, or a session that records a profile.
         DataError: there are no inputs, or they do not fit a model.
         ModelError: a model does not load or run, or only one of the two gives finite outputs.
+        RefusedError: a model would read what does not belong to it, run code of its own, or asks for too much.
     """
-    first, second = (_session(model, device, threads) for model in (model_a, model_b))
+    first, second = (
+        m
+        if isinstance(m, RuntimeSession)
+        else open_session(m, device=device, threads=threads, trust=trust, limits=limits)
+        for m in (model_a, model_b)
+    )
     _check_alike(first, second)
     feeds = _feeds(first, inputs, seed)
     theirs = [_renamed(feed, first, second) for feed in feeds]
@@ -75,10 +86,6 @@ def compare_latency(
     )
     settings = {**first.settings, "inputs": len(feeds), "random_inputs": inputs is None, "seed": seed}
     return replace(measured, warnings=(*warnings, *measured.warnings), settings=settings)
-
-
-def _session(model: Model, device: str, threads: int) -> RuntimeSession:
-    return model if isinstance(model, RuntimeSession) else open_session(model, device=device, threads=threads)
 
 
 def _check_alike(first: RuntimeSession, second: RuntimeSession) -> None:

@@ -2,92 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import isfinite, isnan
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from profiler.errors import DataError, UsageError
-from quant.metrics.confusion import ClassCounts, PairedCounts
-from quant.metrics.fidelity import Fidelity, are_probabilities, fidelity
-from quant.metrics.registry import Evidence, MetricResult, default_metrics, find
+from quant.metrics.base import Evaluated
+from quant.metrics.gather import Gathered
+from quant.metrics.registry import tasks
+from quant.metrics.scores import LOGITS, PROBABILITIES, are_probabilities
+from quant.metrics.tasks import FIDELITY, chosen, guessed
+from quant.metrics.verdicts import compared
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from quant.metrics.results import Comparison
+
 LIMIT = 0.01
-MOST_LISTED = 5
-TASKS = ("classification", "segmentation")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The evaluation of two models.
-
-    Attributes:
-        metrics: by name, in the order asked for.
-        confusion: both models' confusion matrices, rows truth, columns prediction; None without labels.
-        fidelity: per-sample closeness of the second model's outputs to the first's.
-        task: "classification", "segmentation" or "fidelity" (no labels).
-        notes: what was guessed or is worth knowing, in sentences.
-    """
-
-    metrics: Mapping[str, MetricResult]
-    confusion: tuple[np.ndarray, np.ndarray] | None
-    fidelity: Fidelity
-    task: str
-    notes: tuple[str, ...]
-
-    def to_dict(self, names: tuple[str, str] = ("float", "int8")) -> dict[str, Any]:
-        """The `metrics` object of the report schemas, with the confusion matrices beside it; infinity is null."""
-        first, second = names
-        rows = {
-            name: {
-                first: _json(m.float),
-                second: _json(m.int8),
-                "drop": _json(m.drop),
-                "interval": list(m.interval) if m.interval else None,
-                "verdict": m.verdict,
-                "n": m.n,
-                "higher_is_better": m.higher_is_better,
-                "method": m.method,
-            }
-            for name, m in self.metrics.items()
-        }
-        matrices = None
-        if self.confusion is not None:
-            matrices = {
-                "rows": "truth",
-                "columns": "prediction",
-                first: self.confusion[0].tolist(),
-                second: self.confusion[1].tolist(),
-            }
-        return {"task": self.task, "metrics": rows, "confusion": matrices}
-
-
-def _json(value: float | None) -> float | None:
-    return value if value is not None and isfinite(value) else None
+HELD_AT_ONCE = 4_000_000  # numbers of a model's outputs
 
 
 def compare_outputs(
-    first: np.ndarray,
-    second: np.ndarray,
-    labels: np.ndarray | None,
+    first: np.ndarray | Mapping[str, np.ndarray],
+    second: np.ndarray | Mapping[str, np.ndarray],
+    labels: np.ndarray | Mapping[str, np.ndarray] | None,
     *,
     task: str | None = None,
     metrics: Sequence[str] | None = None,
     seed: int = 0,
     limit: float = LIMIT,
 ) -> Comparison:
-    """Compare two models' outputs.
+    """Compare two models' outputs that are in memory.
 
     Args:
-        first: scores of the first model, (n, C) or (n, C, ...) with one set of scores per position.
-        second: scores of the second model, the same shape.
-        labels: classes, (n,) or (n, ...); None compares the outputs with each other.
-        task: "classification" or "segmentation"; guessed from the shapes where None.
-        metrics: names from the registry; the task's default set where None.
+        first: scores of the first model, (n, C) or (n, C, ...) with one set of scores per position; (n,) or (n, 1) of
+            a model that says yes or no; or several outputs by name.
+        second: of the second model, alike.
+        labels: classes, (n,) or (n, ...); or several by name, the classes as `y`; None compares the outputs with each
+            other.
+        task: "classification", "segmentation", or another that metrics belong to; guessed from the shapes where None.
+        metrics: as for `quant.metrics.registry.parse`; the task's default set where None.
         seed: of every bootstrap.
         limit: the drop that verdicts speak of.
 
@@ -95,105 +50,90 @@ def compare_outputs(
         DataError: shapes that do not go together, labels out of range, outputs that are not finite.
         UsageError: an unknown metric, or one that needs labels where there are none.
     """
-    if task not in (None, *TASKS):
-        raise UsageError(f"no task {task!r}; there is {', '.join(TASKS)}")
-    _check_outputs(first, second)
-    notes = ["the outputs are probabilities; KL is taken of them as they are"] if are_probabilities(first) else []
-    counts = None
-    if labels is not None:
-        first, second = (_without_empty_axes(x, labels) for x in (first, second))
-        labels, guess = _checked_labels(first, labels)
-        if task not in (None, guess):
-            raise DataError(f"outputs {first.shape} with labels {labels.shape} are {guess}, not {task}")
-        if task is None:
-            notes.append(f"taken as {guess}: outputs {first.shape}, labels {labels.shape}")
-        task = guess
-        counts = PairedCounts(labels, first.argmax(axis=1), second.argmax(axis=1), first.shape[1])
-    else:
-        task = "fidelity"
-    evidence = Evidence(counts, fidelity(first, second), seed, limit)
-    results = {}
-    for name in metrics or default_metrics(task):
-        metric = find(name)
-        if metric.needs_labels and counts is None:
-            raise UsageError(f"the metric {name} needs labels, and the data has none")
-        results[name] = metric.compute(name, metric, evidence)
-    without = [name for name, r in results.items() if isnan(r.int8)]
-    if without and metrics:
-        raise UsageError(
-            f"{', '.join(without)}: needs outputs with two classes or more along axis 1, got {first.shape}"
-        )
-    if without:
-        notes.append(f"without {' and '.join(without)}: outputs of {first.shape} are no classes")
-    if counts:
-        notes += [*_ties(first, "first"), *_ties(second, "second")]
-        notes += [
-            *_undefined(counts.counts(counts.first), "first"),
-            *_undefined(counts.counts(counts.second), "second"),
-        ]
-    found = {name: r for name, r in results.items() if name not in without}
-    matrices = (counts.matrix(counts.first), counts.matrix(counts.second)) if counts else None
-    return Comparison(found, matrices, evidence.fidelity, task, tuple(notes))
+    ours, theirs = (dict(x) if not isinstance(x, np.ndarray) else {"output": x} for x in (first, second))
+    truths = {} if labels is None else {"y": labels} if isinstance(labels, np.ndarray) else dict(labels)
+    count = len(next(iter(ours.values())))
+    if not count or not next(iter(ours.values())).size:
+        raise DataError(f"there is nothing to compare: the outputs have the size {next(iter(ours.values())).shape}")
+    for array in truths.values():
+        if len(array) != count:
+            raise DataError(f"labels have the size {array.shape}; outputs of {count} samples call for as many")
+    task, notes = settled_task(task, ours, truths)
+    check_alike(ours, theirs, task)
+    kinds = {name: kind_of(array) for name, array in ours.items()}
+    notes += probability_notes(ours, kinds)
+    several = chosen(task, metrics, ours, tuple(truths))
+    gathered = [Gathered(several, lenient=metrics is None) for _ in range(2)]
+    rows = max(1, HELD_AT_ONCE // max(1, *(array[:1].size for array in ours.values())))
+    for start in range(0, count, rows):
+        part = slice(start, start + rows)
+        reference, other = ({name: array[part] for name, array in outputs.items()} for outputs in (ours, theirs))
+        positions = np.arange(start, min(start + rows, count))
+        for into, outputs, which in zip(gathered, (reference, other), ("first", "second"), strict=True):
+            check_finite(outputs, which, positions)
+            known = {name: array[part] for name, array in truths.items()}
+            into.add(Evaluated(outputs, known, reference=reference, kinds=kinds, positions=positions))
+    return compared(*gathered, task=task, seed=seed, limit=limit, asked=metrics is not None, notes=notes)
 
 
-def _without_empty_axes(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Maps of one position, (n, C, 1, 1), are scores of a sample where there is one label for each."""
-    whole = labels.ndim == 1 and outputs.ndim > 2 and outputs[0].size == outputs.shape[1]
-    return outputs.reshape(outputs.shape[:2]) if whole else outputs
+def settled_task(
+    task: str | None, outputs: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]
+) -> tuple[str, list[str]]:
+    """The task that was given, or the one guessed and a note that says so.
+
+    Raises:
+        UsageError: a task that no metric belongs to.
+        DataError: labels that go with no task.
+    """
+    if task is None:
+        guess, seen = guessed(outputs, labels)
+        return guess, [f"taken as {guess}: {seen}"] if seen else []
+    if task not in tasks():
+        raise UsageError(f"no task {task!r}; there is {', '.join(tasks())}")
+    if not labels:
+        return FIDELITY, []
+    if task in ("classification", "segmentation") and "y" in labels:
+        guess, seen = guessed(outputs, labels)
+        if {guess, task} == {"classification", "segmentation"}:
+            raise DataError(f"{seen} are {guess}, not {task}")
+    return task, []
 
 
-def _ties(outputs: np.ndarray, which: str) -> list[str]:
-    """An int8 model has few values to give; where its best ones are equal, the class is a matter of order."""
-    tied = int(((outputs == outputs.max(axis=1, keepdims=True)).sum(axis=1) > 1).sum())
-    return [f"the {which} model's best score is tied {tied} times; the first of the classes counts"] if tied else []
+def kind_of(array: np.ndarray) -> str:
+    """Whether scores are probabilities or logits."""
+    return PROBABILITIES if are_probabilities(array) else LOGITS
 
 
-def _undefined(counts: ClassCounts, which: str) -> list[str]:
-    """0/0 counts as 0, as in scikit-learn, which warns of it too."""
-    unnamed = np.flatnonzero((counts.predicted == 0) & (counts.actual > 0))
-    absent = np.flatnonzero((counts.actual == 0) & (counts.predicted > 0))
-    cases = (
-        (unnamed, "precision is 0/0, taken as 0, in classes it never predicts"),
-        (absent, "recall is 0/0, taken as 0, in classes without a sample"),
-    )
-    return [f"the {which} model's {words}: {_listed(classes)}" for classes, words in cases if len(classes)]
+def probability_notes(outputs: Mapping[str, np.ndarray], kinds: Mapping[str, str]) -> list[str]:
+    """That no softmax is taken of the first output, where none is."""
+    name, array = next(iter(outputs.items()))
+    several = array.ndim > 1 and array.shape[1] > 1
+    known = several and kinds[name] == PROBABILITIES
+    return ["the outputs are probabilities; KL is taken of them as they are"] if known else []
 
 
-def _listed(classes: np.ndarray) -> str:
-    shown = ", ".join(str(k) for k in classes[:MOST_LISTED])
-    return shown if len(classes) <= MOST_LISTED else f"{shown} and {len(classes) - MOST_LISTED} more"
+def check_alike(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray], task: str) -> None:
+    """Refuse outputs of unequal shape; detectors may find another number of things.
+
+    Raises:
+        DataError: they are.
+    """
+    if list(first) != list(second):
+        raise DataError(f"the two models' outputs differ in name: {', '.join(first)} and {', '.join(second)}")
+    for name in first:
+        if first[name].shape != second[name].shape and task != "detection":
+            raise DataError(f"the two models' outputs differ in size: {first[name].shape} and {second[name].shape}")
 
 
-def _check_outputs(first: np.ndarray, second: np.ndarray) -> None:
-    if first.shape != second.shape:
-        raise DataError(f"the two models' outputs differ in size: {first.shape} and {second.shape}")
-    if first.size == 0:
-        raise DataError(f"there is nothing to compare: the outputs have the size {first.shape}")
-    for which, outputs in (("first", first), ("second", second)):
-        wrong = ~np.isfinite(outputs.reshape(len(outputs), -1)).all(axis=1)
-        if wrong.any():
+def check_finite(outputs: Mapping[str, np.ndarray], which: str, positions: np.ndarray) -> None:
+    """Refuse NaN and infinity.
+
+    Raises:
+        DataError: there is some; the sample is named.
+    """
+    for array in outputs.values():
+        if array.dtype.kind == "f" and not (fine := np.isfinite(array.reshape(len(array), -1)).all(axis=1)).all():
             raise DataError(
-                f"the {which} model gives infinite or undefined outputs for {int(wrong.sum())} samples, "
-                f"the first of them sample {int(wrong.argmax())}"
+                f"the {which} model gives infinite or undefined outputs for {int((~fine).sum())} samples, "
+                f"the first of them sample {int(positions[fine.argmin()])}"
             )
-
-
-def _checked_labels(outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, str]:
-    """Labels as integers, and the task that their shape speaks of."""
-    if outputs.ndim < 2 or outputs.shape[1] < 2:
-        raise DataError(
-            f"the model's output has the size {outputs.shape}; two classes or more are expected along its second axis"
-        )
-    expected = (len(outputs), *outputs.shape[2:])
-    if labels.shape != expected:
-        raise DataError(f"labels have the size {labels.shape}; outputs of {outputs.shape} call for {expected}")
-    if not np.issubdtype(labels.dtype, np.integer):
-        if not np.array_equal(labels, np.floor(labels)):
-            raise DataError(f"labels are {labels.dtype} with fractions; classes are whole numbers")
-        labels = labels.astype(np.int64)
-    classes = outputs.shape[1]
-    if labels.min() < 0 or labels.max() >= classes:
-        raise DataError(
-            f"labels run from {labels.min()} to {labels.max()}; the model has {classes} classes, 0 to {classes - 1}"
-        )
-    return labels, "classification" if labels.ndim == 1 else "segmentation"

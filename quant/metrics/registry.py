@@ -1,199 +1,149 @@
-"""Every metric by its name, in one table.
+"""Every metric by its name: one table of families, and how `f1:average=macro` is read.
 
-A metric compares two models on the same samples and gives a `MetricResult`. `needs_labels` says which of the two kinds
-it is: accuracy against the truth, or fidelity of the second model to the first.
+A family has typed parameters. The text that names a metric is NAME[:PARAMETER=VALUE]..., as in `topk:k=5`; what is not
+given has its default.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from profiler.errors import UsageError
-from quant.metrics import confusion, statistics
-from quant.metrics.statistics import Interval
+from quant.metrics.classification import CLASSIFICATION
+from quant.metrics.closeness import FIDELITY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterable, Mapping
 
-    from quant.metrics.confusion import PairedCounts, Statistic
-    from quant.metrics.fidelity import Fidelity
+    from quant.metrics.base import Family, Metric, Parameter
 
+METRICS: Mapping[str, Family] = {
+    **CLASSIFICATION,
+    **FIDELITY,
+}
 
-Number = float  # the name that a field of the class below takes for itself
+_NEXT_PARAMETER = re.compile(r":(?=[A-Za-z_]\w*=)")  # a value may hold a colon, as the names of some outputs do
+_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 @dataclass(frozen=True)
-class MetricResult:
-    """One metric of both models.
+class Spec:
+    """A metric as it was asked for.
 
     Attributes:
-        name: in the registry.
-        float: value of the first model; None where it has none (a model's fidelity to itself may be infinite).
-        int8: value of the second model.
-        drop: how much worse the second model is: positive is worse, whichever direction is better.
-        interval: of the drop, at 95 %.
-        verdict: "lost", "gained", "within LIMIT", "cannot tell", or "" where there is none to give.
-        n: units that were compared.
-        higher_is_better: the direction.
-        method: how the interval was made.
+        name: of the family.
+        family: its entry in the table.
+        given: the parameters that were given, by name, in the table's order.
     """
 
     name: str
-    float: Number | None
-    int8: Number
-    drop: Number | None
-    interval: Interval | None
-    verdict: str
-    n: int
-    higher_is_better: bool
-    method: str
+    family: Family
+    given: Mapping[str, Any]
+
+    @property
+    def title(self) -> str:
+        """The canonical text, which names the metric in results: `f1:average=macro`."""
+        return ":".join([self.name, *(f"{key}={_written(value)}" for key, value in self.given.items())])
+
+    def build(self) -> Metric:
+        """The metric, with defaults for what was not given."""
+        defaults = {name: parameter.default for name, parameter in self.family.parameters.items()}
+        return self.family.build(**{**defaults, **self.given})
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What metrics are computed from: counts where there are labels, fidelity always."""
+def parse(text: str, families: Mapping[str, Family] | None = None) -> Spec:
+    """Read NAME[:PARAMETER=VALUE]...
 
-    counts: PairedCounts | None
-    fidelity: Fidelity
-    seed: int
-    limit: float
-
-
-@dataclass(frozen=True)
-class Metric:
-    """An entry of the registry.
-
-    Attributes:
-        compute: from the evidence to the result; the name is filled in.
-        needs_labels: whether it compares with the truth.
-        higher_is_better: the direction.
-        tasks: where it belongs to the default set.
-    """
-
-    compute: Callable[[str, Metric, Evidence], MetricResult]
-    needs_labels: bool
-    higher_is_better: bool = True
-    tasks: tuple[str, ...] = ()
-
-
-def _accuracy(name: str, metric: Metric, evidence: Evidence) -> MetricResult:
-    counts = _counts(evidence)
-    if counts.truth.ndim > 1:  # the pixels of a map depend on each other: maps are drawn, not pixels
-        return _from_counts(confusion.accuracy)(name, metric, evidence)
-    first, second = (float((p == counts.truth).mean()) for p in (counts.first, counts.second))
-    interval = statistics.tango_interval(*counts.discordant, counts.units)
-    words = statistics.verdict(interval, evidence.limit)
-    return _result(name, metric, (first, second, first - second), interval, words, counts.units, "Tango score interval")
-
-
-def _counts(evidence: Evidence) -> PairedCounts:
-    if evidence.counts is None:
-        raise UsageError("this metric needs labels, and the data has none")
-    return evidence.counts
-
-
-def _from_counts(statistic: Statistic) -> Callable[[str, Metric, Evidence], MetricResult]:
-    def compute(name: str, metric: Metric, evidence: Evidence) -> MetricResult:
-        counts = _counts(evidence)
-        first, second = (float(statistic(counts.counts(p))) for p in (counts.first, counts.second))
-        interval, method = counts.interval(statistic, evidence.seed)
-        words = statistics.verdict(interval, evidence.limit)
-        return _result(name, metric, (first, second, first - second), interval, words, counts.units, method)
-
-    return compute
-
-
-def _agreement(name: str, metric: Metric, evidence: Evidence) -> MetricResult:
-    values = evidence.fidelity.agreement
-    mean, n = float(values.mean()), len(values)
-    if np.isin(values, (0.0, 1.0)).all():
-        low, high = statistics.wilson_interval(int(values.sum()), n)
-        interval, method = Interval(1 - high, 1 - low), "Wilson score interval"
-    else:
-        inner = statistics.mean_interval(1 - values, evidence.seed)
-        interval, method = inner, f"bootstrap over samples, seed {evidence.seed}"
-    words = statistics.verdict(interval, evidence.limit, one_sided=True)
-    return _result(name, metric, (1.0, mean, 1.0 - mean), interval, words, n, method)
-
-
-def _kl(name: str, metric: Metric, evidence: Evidence) -> MetricResult:
-    values = evidence.fidelity.kl
-    interval = statistics.mean_interval(values, evidence.seed)
-    mean, method = float(values.mean()), f"bootstrap over samples, seed {evidence.seed}"
-    # No verdict: the limit is a part of the samples, and this is in nats.
-    return _result(name, metric, (0.0, mean, mean), interval, "", len(values), method)
-
-
-def _summary(pick: Callable[[Fidelity], float], ideal: float | None) -> Callable[[str, Metric, Evidence], MetricResult]:
-    """A figure without an interval."""
-
-    def compute(name: str, metric: Metric, evidence: Evidence) -> MetricResult:
-        value = pick(evidence.fidelity)
-        drop = None if ideal is None else (ideal - value if metric.higher_is_better else value - ideal)
-        return _result(name, metric, (ideal, value, drop), None, "", len(evidence.fidelity.cosine), "")
-
-    return compute
-
-
-def _result(
-    name: str,
-    metric: Metric,
-    values: tuple[float | None, float, float | None],
-    interval: Interval | None,
-    words: str,
-    n: int,
-    method: str,
-) -> MetricResult:
-    first, second, drop = values
-    return MetricResult(name, first, second, drop, interval, words, n, metric.higher_is_better, method)
-
-
-def _labelled(statistic: Statistic, *tasks: str) -> Metric:
-    return Metric(_from_counts(statistic), needs_labels=True, tasks=tasks)
-
-
-_RATIOS = {
-    "precision": confusion.precision_parts,
-    "recall": confusion.recall_parts,
-    "f1": confusion.f1_parts,
-}
-_BOTH = ("classification", "segmentation")
-
-METRICS: Mapping[str, Metric] = {
-    "accuracy": Metric(_accuracy, needs_labels=True, tasks=_BOTH),
-    **{name: _labelled(confusion.averaged(parts, "macro"), *_BOTH) for name, parts in _RATIOS.items()},
-    **{
-        f"{name}:average={average}": _labelled(confusion.averaged(parts, average))
-        for name, parts in _RATIOS.items()
-        for average in ("macro", "micro", "weighted")
-    },
-    "iou": _labelled(confusion.averaged(confusion.iou_parts, "macro"), "segmentation"),
-    "agreement": Metric(_agreement, needs_labels=False, tasks=("fidelity",)),
-    "sqnr": Metric(_summary(lambda f: float(np.median(f.sqnr_db)), None), needs_labels=False, tasks=("fidelity",)),
-    "kl": Metric(_kl, needs_labels=False, higher_is_better=False, tasks=("fidelity",)),
-    "cosine": Metric(_summary(lambda f: float(f.cosine.mean()), 1.0), needs_labels=False, tasks=("fidelity",)),
-    "max_error": Metric(
-        _summary(lambda f: float(f.largest.max()), 0.0), needs_labels=False, higher_is_better=False, tasks=("fidelity",)
-    ),
-}
-
-
-def find(name: str) -> Metric:
-    """The metric of that name.
+    Args:
+        text: what was asked for.
+        families: the table; `METRICS` where None.
 
     Raises:
-        UsageError: there is none; close names are listed.
+        UsageError: an unknown name or parameter, with close ones, or a value that the parameter cannot have.
     """
-    if name not in METRICS:
-        close = difflib.get_close_matches(name, METRICS, n=3) or sorted(METRICS)
-        raise UsageError(f"no metric named {name!r}; there is {', '.join(close)}")
-    return METRICS[name]
+    table = METRICS if families is None else families
+    name, _, rest = text.strip().partition(":")
+    if name not in table:
+        raise UsageError(f"no metric named {name!r}; there is {_close(name, table)}")
+    family, given = table[name], {}
+    before, *parts = _NEXT_PARAMETER.split(f":{rest}" if rest else "")
+    if before:
+        raise UsageError(f"{text!r} cannot be read; metrics are written NAME:PARAMETER=VALUE, as f1:average=macro")
+    for part in parts:
+        key, _, value = part.partition("=")
+        if key not in family.parameters:
+            known = f"it has {_close(key, family.parameters)}" if family.parameters else "it has none"
+            raise UsageError(f"the metric {name} has no parameter {key!r}; {known}")
+        if key in given:
+            raise UsageError(f"{text}: {key} is given twice")
+        given[key] = _read(value, family.parameters[key], f"{name}:{key}={value}")
+    return Spec(name, family, {key: given[key] for key in family.parameters if key in given})
 
 
-def default_metrics(task: str) -> tuple[str, ...]:
-    """The names that a task reports when none are asked for."""
-    return tuple(name for name, metric in METRICS.items() if task in metric.tasks)
+def find(text: str) -> Metric:
+    """The metric that a text names, as `parse` reads it.
+
+    Raises:
+        UsageError: as for `parse`, or parameters that do not go together.
+    """
+    return parse(text).build()
+
+
+def default_metrics(task: str, families: Mapping[str, Family] | None = None) -> tuple[str, ...]:
+    """The names that a task reports when none are asked for, in the table's order."""
+    return tuple(name for name, family in (families or METRICS).items() if task in family.tasks)
+
+
+def tasks() -> tuple[str, ...]:
+    """Every task that some metric belongs to."""
+    return tuple(dict.fromkeys(task for family in METRICS.values() for task in family.tasks))
+
+
+def _close(name: str, known: Iterable[str]) -> str:
+    return ", ".join(difflib.get_close_matches(name, list(known), n=3) or sorted(known))
+
+
+def _read(text: str, parameter: Parameter, what: str) -> Any:  # noqa: ANN401  # of the type of its default
+    try:
+        value = _typed(text, parameter.default)
+    except ValueError:
+        kind = type(parameter.default).__name__
+        raise UsageError(f"{what}: {text!r} is no {_KINDS.get(kind, kind)}") from None
+    if parameter.choices and value not in parameter.choices:
+        raise UsageError(f"{what}: there is {', '.join(map(_written, parameter.choices))}")
+    return value
+
+
+_KINDS = {"int": "whole number", "float": "number", "bool": "yes or no"}
+
+
+def _typed(text: str, default: object) -> Any:  # noqa: ANN401  # see _read
+    """A value of the default's type; None is the word for none, and a default of None takes a number or a word."""
+    if isinstance(default, bool):
+        if text.lower() not in _WORDS:
+            raise ValueError(text)
+        return _WORDS[text.lower()]
+    if isinstance(default, int | float):
+        return type(default)(text)
+    if isinstance(default, tuple):
+        return tuple(_typed(part, default[0] if default else None) for part in text.split(","))
+    if default is None:
+        if text.lower() == "none":
+            return None
+        for kind in (int, float):
+            try:
+                return kind(text)
+            except ValueError:
+                continue
+    return text
+
+
+def _written(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(map(_written, value))
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -88,24 +88,6 @@ def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> I
     return Interval(max(0.0, centre - half), min(1.0, centre + half))
 
 
-def mean_interval(values: np.ndarray, seed: int, confidence: float = CONFIDENCE) -> Interval:
-    """Percentile bootstrap of a mean, in blocks so that memory stays bounded.
-
-    Args:
-        values: one number per sample, shape (n,).
-        seed: of the resampling.
-        confidence: nominal coverage.
-    """
-    generator = np.random.default_rng(seed)
-    n = len(values)
-    rows = max(1, min(RESAMPLES, HELD_AT_ONCE // n))
-    means = [
-        values[generator.integers(0, n, (min(rows, RESAMPLES - done), n))].mean(axis=1)
-        for done in range(0, RESAMPLES, rows)
-    ]
-    return percentile_interval(np.concatenate(means), confidence)
-
-
 def percentile_interval(resampled: np.ndarray, confidence: float = CONFIDENCE, units: int | None = None) -> Interval:
     """The middle part of a bootstrap distribution.
 
@@ -144,7 +126,14 @@ def minimum_detectable_drop(n: int, confidence: float = CONFIDENCE) -> float:
     return 1.0
 
 
-def verdict(interval: Interval | None, limit: float, *, one_sided: bool = False) -> str:
+def stretched(interval: Interval, estimate: float, share: float) -> Interval:
+    """A 95 % interval at the confidence 1 - `share`, as if its ends were normal deviates from the estimate."""
+    normal = NormalDist()
+    ratio = normal.inv_cdf(1 - share / 2) / normal.inv_cdf(0.5 + CONFIDENCE / 2)
+    return Interval(estimate - (estimate - interval.low) * ratio, estimate + (interval.high - estimate) * ratio)
+
+
+def verdict(interval: Interval | None, limit: float | None, *, one_sided: bool = False) -> str:
     """What an interval of a drop allows to say.
 
     "lost" or "gained" where it excludes zero, however small the difference; else "within LIMIT" where it lies inside
@@ -152,14 +141,18 @@ def verdict(interval: Interval | None, limit: float, *, one_sided: bool = False)
 
     Args:
         interval: of the drop.
-        limit: the drop that does not matter.
+        limit: the drop that does not matter; None where no drop is too small to.
         one_sided: the drop cannot be negative, as that of an agreement. To exclude zero then takes a single sample, so
             "lost" waits for the interval to lie beyond the limit.
     """
     if interval is None:
         return ""
-    if interval.low > (limit if one_sided else 0):
+    if interval.low > ((limit or 0) if one_sided else 0):
         return "lost"
     if interval.high < 0:
         return "gained"
-    return f"within {limit:g}" if -limit <= interval.low and interval.high <= limit else "cannot tell"
+    return (
+        f"within {limit:g}"
+        if limit is not None and -limit <= interval.low and interval.high <= limit
+        else "cannot tell"
+    )

@@ -10,9 +10,13 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from profiler.errors import DataError, UsageError
-from quant.metrics import METRICS, compare_outputs
-from quant.metrics.confusion import ClassCounts, PairedCounts
+from quant.metrics import compare_outputs
+from quant.metrics.base import Evaluated
+from quant.metrics.classification import CLASSIFICATION
+from quant.metrics.closeness import FIDELITY
+from quant.metrics.confusion import PairedCounts
 from quant.metrics.fidelity import fidelity
+from quant.metrics.registry import find
 
 
 def scores(classes, predicted, seed=0):
@@ -57,17 +61,18 @@ def test_iou_equals_the_jaccard_score_and_maps_are_drawn_whole():
     assert found.metrics["accuracy"].n == 12
 
 
-def test_the_bootstrap_of_maps_is_that_of_whole_maps():
-    r = np.random.default_rng(3)
-    truth = r.integers(0, 2, (20, 4, 4))
-    first = np.where(r.random(truth.shape) < 0.9, truth, 1 - truth)
-    counts = PairedCounts(truth, first, first, 2)
-    portions = list(counts.resampled(0, 500))
-    a, b = (ClassCounts(*(np.concatenate(x) for x in zip(*side, strict=True))) for side in zip(*portions, strict=True))
-    assert a.actual.sum(axis=1) == pytest.approx(np.full(500, 20 * 16 + 2))
-    for mean, whole in zip((x.mean(axis=0) for x in a), counts.counts(first), strict=True):
-        assert mean == pytest.approx(whole, abs=6)
-    assert np.abs(a.predicted - b.predicted).sum(axis=1).max() <= 4
+@pytest.mark.parametrize("shape", [(40,), (7, 3, 3)])
+@pytest.mark.parametrize("name", ["accuracy", "precision:average=weighted", "recall", "f1", "f1:average=micro", "iou"])
+def test_a_resample_counts_what_repeating_the_units_would(shape, name):
+    r = np.random.default_rng(9)
+    truth, first = r.integers(-1, 4, shape), r.integers(0, 4, shape)
+    metric = find(f"{name}:ignore=-1")
+    weights = r.multinomial(shape[0], np.full(shape[0], 1 / shape[0]), size=3)
+    records = metric.collect(Evaluated({"out": scores(4, first)}, {"y": truth}))
+    for row, value in zip(weights, metric.resampled(records, weights.astype(float)), strict=True):
+        again = np.repeat(np.arange(shape[0]), row)
+        repeated = metric.collect(Evaluated({"out": scores(4, first[again])}, {"y": truth[again]}))
+        assert value == pytest.approx(metric.value(repeated))
 
 
 def test_equal_models_never_have_an_empty_interval():
@@ -128,15 +133,20 @@ GOOD = np.zeros((4, 3), dtype=np.float32)
         (GOOD, GOOD[:, :2], None, "differ in size"),
         (GOOD, GOOD * np.nan, None, "second model gives infinite"),
         (GOOD, GOOD, np.array([0, 1, 2]), "labels have the size"),
-        (GOOD, GOOD, np.array([0, 1, 2, 3]), "0 to 3"),
-        (GOOD, GOOD, np.array([0, -1, 2, 1]), "-1"),
-        (GOOD, GOOD, np.array([0.5, 1, 2, 1]), "fractions"),
-        (GOOD[:, 0], GOOD[:, 0], np.zeros(4, int), "second axis"),
+        (GOOD, GOOD, np.array([0, 1, 2, 3]), "sample 3: its label 3 is out of range: the model has 3 classes, 0 to 2"),
+        (GOOD, GOOD, np.array([0, -1, 2, 1]), "sample 1: its label -1"),
+        (GOOD, GOOD, np.array([0.5, 1, 2, 1]), "sample 0: its label 0.5 is a fraction"),
+        (GOOD, GOOD, np.array([0, np.nan, np.nan, 1]), "sample 1: its label nan .*1 more.* is missing"),
     ],
 )
 def test_data_that_does_not_fit_is_explained(first, second, labels, words):
     with pytest.raises(DataError, match=words):
         compare_outputs(first, second, labels)
+
+
+def test_a_model_of_one_output_has_two_classes():
+    with pytest.raises(DataError, match=r"sample 2: its label 2 .*is out of range: the model has 2 classes"):
+        compare_outputs(GOOD[:, 0], GOOD[:, 0], np.arange(4), task="classification")
 
 
 def test_unknown_metrics_are_answered_with_close_ones():
@@ -147,7 +157,8 @@ def test_unknown_metrics_are_answered_with_close_ones():
 
 
 def test_every_direction_is_declared():
-    assert {name for name, m in METRICS.items() if not m.higher_is_better} == {"kl", "max_error"}
+    worse = {name for name in (*CLASSIFICATION, *FIDELITY) if not find(name).higher_is_better}
+    assert worse == {"kl", "max_error", "brier", "ece"}
 
 
 def test_a_thousand_classes_fit_in_memory():
@@ -159,15 +170,14 @@ def test_a_thousand_classes_fit_in_memory():
     assert found.interval.low <= found.drop <= found.interval.high
 
 
-def test_a_resample_counts_what_drawing_the_samples_would():
+def test_paired_counts_draw_what_drawing_the_samples_would():
     r = np.random.default_rng(9)
-    for shape in ((40,), (7, 3, 3)):
-        truth, first, second = (r.integers(0, 4, shape) for _ in range(3))
-        counts = PairedCounts(truth, first, second, 4)
-        groups = counts._groups
-        tallies = groups.summed(groups.alike[None, :].astype(int), 20).reshape(5, 4)
-        for predicted, rows in ((first, (2, 0, 1)), (second, (4, 0, 3))):
-            assert np.array_equal(tallies[list(rows)], np.stack(counts.counts(predicted)))
+    truth, first, second = (r.integers(0, 4, 40) for _ in range(3))
+    counts = PairedCounts(truth, first, second, 4)
+    groups = counts._groups
+    tallies = groups.summed(groups.alike[None, :].astype(int), 20).reshape(5, 4)
+    for predicted, rows in ((first, (2, 0, 1)), (second, (4, 0, 3))):
+        assert np.array_equal(tallies[list(rows)], np.stack(counts.counts(predicted)))
 
 
 @pytest.mark.parametrize("maps", [1, 2, 4])
@@ -234,8 +244,8 @@ def test_nothing_that_was_asked_for_is_left_out_in_silence():
     x = np.random.default_rng(13).normal(size=(30, 1))
     with pytest.raises(UsageError, match="agreement: needs outputs with two classes"):
         compare_outputs(x, x, None, metrics=("agreement",))
-    with pytest.raises(DataError, match="two classes or more"):
-        compare_outputs(x, x, np.zeros(30, int))
+    with pytest.raises(DataError, match="do not go with outputs"):
+        compare_outputs(np.zeros((30, 2, 3)), np.zeros((30, 2, 3)), np.zeros((30, 5), int))
     with pytest.raises(DataError, match="nothing to compare"):
         compare_outputs(x[:0], x[:0], None)
     assert any("without agreement and kl" in note for note in compare_outputs(x, x, None).notes)
