@@ -1,0 +1,186 @@
+"""Losses of probabilities: binary cross-entropy and the Kullback-Leibler divergence, in nats.
+
+BCE = -(y log p + (1 - y) log(1 - p)); KL(p, q) = sum p log(p/q), p the reference and q what is judged: never negative,
+and equal to the cross-entropy where p is one-hot. Sources: torch.nn.functional, which computes both.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from profiler.errors import DataError
+from quant.metrics.base import Evaluated, Family, Metric, Parameter
+from quant.metrics.losses._inputs import (
+    REFERENCE,
+    at_least,
+    distributions,
+    needed,
+    numbers,
+    output_of,
+    per_sample,
+    same_shape,
+    target_of,
+    tensor,
+    within,
+)
+from quant.metrics.losses._loss import CLAMP, CLAMP_DEFAULT, FROM_LOGITS, LABELS, OUTPUT, Loss
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+    import torch
+
+    Floats = npt.NDArray[np.float64]
+
+
+def binary_log_probabilities(
+    output: npt.ArrayLike, *, from_logits: bool = True, clamp: float = CLAMP_DEFAULT
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logs of p and 1 - p, of the output's shape; from logits they are exact however far these lie out."""
+    import torch.nn.functional as F
+
+    values = tensor(output)
+    if from_logits:
+        return F.logsigmoid(values), F.logsigmoid(-values)
+    return values.clamp(min=clamp).log(), (1 - values).clamp(min=clamp).log()
+
+
+def class_log_probabilities(
+    output: npt.ArrayLike, *, from_logits: bool = True, clamp: float = CLAMP_DEFAULT
+) -> torch.Tensor:
+    """The log of p over the classes of axis 1."""
+    values = tensor(output)
+    return values.log_softmax(dim=1) if from_logits else values.clamp(min=clamp).log()
+
+
+def bce(
+    output: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    from_logits: bool = True,
+    clamp: float = CLAMP_DEFAULT,
+    pos_weight: npt.ArrayLike = 1.0,
+) -> Floats:
+    """Binary cross-entropy of every sample, the mean over what is in one: (n, ...) -> (n,).
+
+    Args:
+        output: logits, or probabilities.
+        target: the probability of the positive class, of the same shape; mostly 0 or 1.
+        from_logits: which of both the output is.
+        clamp: the least value whose logarithm is taken, for probabilities.
+        pos_weight: factor of the positive part, one or one per entry of the last axis, as torch's.
+    """
+    log_p, log_q = binary_log_probabilities(output, from_logits=from_logits, clamp=clamp)
+    y, weight = tensor(target), tensor(pos_weight)
+    return per_sample((-(weight * y * log_p + (1 - y) * log_q)).numpy())
+
+
+def kl_divergence(
+    reference: npt.ArrayLike, output: npt.ArrayLike, *, from_logits: bool = True, clamp: float = CLAMP_DEFAULT
+) -> Floats:
+    """KL(p, q) of every sample, the mean over its positions: two (n, C, ...) -> (n,).
+
+    Args:
+        reference: p, probabilities over axis 1.
+        output: q, logits or probabilities.
+        from_logits: which of both q is.
+        clamp: the least q that is believed, for probabilities.
+    """
+    import torch.nn.functional as F
+
+    log_q = class_log_probabilities(output, from_logits=from_logits, clamp=clamp)
+    return per_sample(F.kl_div(log_q, tensor(reference), reduction="none").sum(dim=1).numpy())
+
+
+PROBABILITIES = "the output is not probabilities; from_logits=true takes logits"
+
+
+def refuse_probabilities(output: np.ndarray) -> None:
+    """Probabilities taken for logits give a loss that looks right and is not.
+
+    Raises:
+        DataError: every set over axis 1 has the sum 1.
+    """
+    if output.ndim < 2 or output.shape[1] < 2 or output.min() < 0 or output.max() > 1:
+        return
+    if np.abs(output.sum(axis=1, dtype=np.float64) - 1).max() <= 1e-3:
+        raise DataError("the output is probabilities over its second axis already; say from_logits=false")
+
+
+def _build_bce(
+    *,
+    output: str = "",
+    target: str = "y",
+    from_logits: bool = True,
+    clamp: float = CLAMP_DEFAULT,
+    pos_weight: object = "1",
+) -> Metric:
+    weights = numbers(pos_weight, "pos_weight")
+    at_least(0, pos_weight=float(weights.min()))
+    at_least(0, above=True, clamp=clamp)
+
+    def losses(batch: Evaluated) -> Floats:
+        found, wanted = same_shape(output_of(batch, output), target_of(batch, target, output))
+        within(wanted, 0.0, 1.0, "the label", "1 is the positive class")
+        if not from_logits:
+            within(found, 0.0, 1.0, "the output", PROBABILITIES)
+        if len(weights) > 1 and found.shape[-1] != len(weights):
+            raise DataError(f"{len(weights)} pos_weight for an output of {found.shape}; one per entry of its last axis")
+        return bce(found, wanted, from_logits=from_logits, clamp=clamp, pos_weight=weights)
+
+    return Loss(losses, needed(target))
+
+
+def _build_kl(
+    *,
+    output: str = "",
+    target: str = REFERENCE,
+    from_logits: bool = True,
+    clamp: float = CLAMP_DEFAULT,
+) -> Metric:
+    at_least(0, above=True, clamp=clamp)
+
+    def losses(batch: Evaluated) -> Floats:
+        found = output_of(batch, output)
+        if found.ndim < 2 or found.shape[1] < 2:
+            raise DataError(f"the output has the size {found.shape}; two classes or more are wanted along axis 1")
+        found, wanted = same_shape(found, target_of(batch, target, output), "reference")
+        if from_logits:
+            refuse_probabilities(found)
+        else:
+            within(found, 0.0, 1.0, "the output", PROBABILITIES)
+        if target == REFERENCE and from_logits:
+            wanted = tensor(wanted).softmax(dim=1).numpy()
+        elif target == REFERENCE:
+            wanted = np.maximum(wanted, 0)
+        else:
+            distributions(wanted, "the labels", "they are the reference distribution")
+        return kl_divergence(wanted, found, from_logits=from_logits, clamp=clamp)
+
+    return Loss(losses, needed(target))
+
+
+_COMMON: Mapping[str, Any] = {"output": OUTPUT, "from_logits": FROM_LOGITS, "clamp": CLAMP}
+
+FAMILIES: Mapping[str, Family] = {
+    "bce": Family(
+        _build_bce,
+        "binary cross-entropy, of logits or of probabilities with a clamp",
+        {
+            **_COMMON,
+            "target": LABELS,
+            "pos_weight": Parameter("1", help="factor of the positive part: one, or one per entry of the last axis"),
+        },
+    ),
+    "kl_divergence": Family(
+        _build_kl,
+        "Kullback-Leibler divergence sum p log(p/q) in nats, p the reference",
+        {
+            **_COMMON,
+            "target": Parameter(REFERENCE, help="p: `reference` for the first model's outputs, or labels by name"),
+        },
+    ),
+}
