@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from quant.data import open_data as open_data
     from quant.evaluating import evaluate as evaluate
     from quant.latency import compare_latency as compare_latency
+    from quant.latency import layer_times as layer_times
     from quant.machine import doctor as doctor
     from quant.pipeline import quantize as quantize
     from quant.result import Quantization as Quantization
@@ -27,11 +28,22 @@ _HOMES = {
     "compare_latency": "quant.latency",
     "doctor": "quant.machine",
     "evaluate": "quant.evaluating",
+    "layer_times": "quant.latency",
     "open_data": "quant.data",
     "quantize": "quant.pipeline",
 }
 
-__all__ = ["Quantization", "Samples", "compare", "compare_latency", "doctor", "evaluate", "open_data", "quantize"]
+__all__ = [
+    "Quantization",
+    "Samples",
+    "compare",
+    "compare_latency",
+    "doctor",
+    "evaluate",
+    "layer_times",
+    "open_data",
+    "quantize",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  # whatever the name stands for

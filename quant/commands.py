@@ -26,6 +26,7 @@ def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
         "seconds": click.option(
             "--seconds", type=click.FloatRange(0.1), default=20.0, show_default=True, help="Most time for the timing."
         ),
+        "layers": click.option("--layers", is_flag=True, help="Time every layer too, beside what this machine can do."),
         "links": click.option(
             "--trust", is_flag=True, help="Read tensors also from files with several names (hard links)."
         ),
@@ -52,7 +53,7 @@ def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
 @click.option("--output", metavar="OUT.onnx", help="Where to write the int8 model.")
 @click.option("--target", "runtime", type=click.Choice(("auto", "cpu")), default="auto", show_default=True)
 @click.option("--max-drop", type=click.FloatRange(0.0), help="Most accuracy to lose; exit code 1 where more is lost.")
-@_shared("metric", "report", "device", "threads", "seed", "seconds")
+@_shared("metric", "report", "device", "threads", "seed", "seconds", "layers")
 @trusting
 @click.pass_context
 def quantize(  # noqa: PLR0913  # one parameter per option
@@ -72,6 +73,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
     threads: int,
     seed: int,
     seconds: float,
+    layers: bool,
     trust: bool,
     limits: tuple[str, ...],
 ) -> None:
@@ -112,6 +114,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
             threads=threads,
             seed=seed,
             seconds=seconds,
+            layers=layers,
             trust=trust,
             limits=Limits().raised(limits),
             progress=progress,
@@ -136,7 +139,7 @@ def _reference_network(context: click.Context) -> tuple[str, str, str, str]:
 @click.argument("a")
 @click.argument("b")
 @click.option("--data", metavar="DATA", help=f"Labelled samples: {_DATA}.")
-@_shared("metric", "report", "device", "threads", "seed", "seconds", "links", "limit")
+@_shared("metric", "report", "device", "threads", "seed", "seconds", "layers", "links", "limit")
 def compare(
     *,
     a: str,
@@ -148,6 +151,7 @@ def compare(
     threads: int,
     seed: int,
     seconds: float,
+    layers: bool,
     trust: bool,
     limits: tuple[str, ...],
 ) -> None:
@@ -170,6 +174,7 @@ def compare(
             threads=threads,
             seed=seed,
             seconds=seconds,
+            layers=layers,
             trust=trust,
             limits=Limits().raised(limits),
             progress=progress,

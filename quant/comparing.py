@@ -8,7 +8,7 @@ from profiler.progress import Progress, silent
 from quant.data import open_data
 from quant.evaluating import evaluate
 from quant.inference import feeds
-from quant.latency import compare_latency
+from quant.latency import compare_latency, compare_layers
 from quant.machine import describe
 from quant.result import ModelComparison
 from quant.runtime import open_session
@@ -32,6 +32,7 @@ def compare(
     threads: int = 1,
     seed: int = 0,
     seconds: float = 20.0,
+    layers: bool = False,
     trust: bool = False,
     limits: Limits | None = None,
     progress: Progress = silent,
@@ -47,6 +48,7 @@ def compare(
         threads: that one operator may use.
         seed: of random inputs and resampling.
         seconds: most time for the timing.
+        layers: whether to time every layer as well, on the CPU.
         trust: take files of tensors that have several names.
         limits: how much a file may ask for.
         progress: called with the stage and the part of it that is done.
@@ -65,4 +67,9 @@ def compare(
         few = samples.take(range(min(TIMED_INPUTS, len(samples))))
         inputs = [feed for feed, _ in feeds(first, few, batch=1)]
     latency = compare_latency(first, second, inputs=inputs, seed=seed, seconds=seconds, progress=progress)
-    return ModelComparison(comparison, latency, {**describe().to_dict(), "seed": seed})
+    found = None
+    if layers:
+        found = compare_layers(
+            *(a, b, inputs), threads=threads, seed=seed, trust=trust, limits=limits, progress=progress
+        )
+    return ModelComparison(comparison, latency, {**describe().to_dict(), "seed": seed}, found)

@@ -20,7 +20,8 @@ from quant.explain import explain, layer_of
 from quant.graph import prepare, to_bytes, without_traces
 from quant.inference import feeds, first_output
 from quant.judge import Judge
-from quant.latency.nodes import node_shares, share_of
+from quant.latency import LayerComparison, compare_layers, layer_times
+from quant.latency.shares import time_shares
 from quant.machine import describe
 from quant.metrics.registry import find
 from quant.place import cpu
@@ -68,6 +69,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
     threads: int = 1,
     seed: int = 0,
     seconds: float = 20.0,
+    layers: bool = False,
     trust: bool = False,
     limits: Limits = DEFAULT,
     progress: Progress = silent,
@@ -90,6 +92,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
         threads: that one operator may use.
         seed: of splits and resampling.
         seconds: most time for the final timing.
+        layers: whether to time every layer of both models, beside what this machine can do at most.
         trust: let code in the file run, in this process, and take files of tensors that have several names.
         limits: how much the file may ask for, as for `profiler.open_model`.
         progress: called with the stage and the part of it that is done.
@@ -132,7 +135,11 @@ def quantize(  # noqa: PLR0913  # the contract's signature
     with run.stage("evaluate", f"ran both models on {len(judge.samples)} samples"):
         comparison = judge.compared(int8_file)
     with run.stage("explain", "looked at the graph that ONNX Runtime makes of the file"):
-        rows = _rows(graph, chosen, ranked, bench) if chosen else _float_rows(original, ranked)
+        rows = _rows(graph, chosen, ranked) if chosen else _float_rows(original, ranked)
+    timed = _timed_layers(float_file, int8_file, bench, both=layers) if device == "cpu" else None
+    if chosen and timed:
+        found = time_shares(graph.graph, timed.b.nodes)
+        rows = tuple(replace(r, time_share=found.get(n)) for r, n in zip(rows, graph.graph, strict=True))
     written = _written(destination, int8_file, float_file)
     return Quantization(
         metrics=comparison.metrics,
@@ -148,6 +155,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
         model=int8_file,
         notes=(*reference.notes, *notes),
         environment={**describe().to_dict(), "seed": seed},
+        layers=timed if layers else None,
     )
 
 
@@ -225,19 +233,21 @@ def _slower(latency: LatencyComparison) -> bool:
     return latency.verdict == "slower" or (latency.verdict != "faster" and latency.speedup < 1)
 
 
-def _rows(graph: ir.Model, chosen: Candidate, ranked: Sequence[Candidate], bench: Bench) -> tuple[NodeRow, ...]:
-    """What became of every node, and the part of the time it takes."""
-    shares = node_shares(chosen.file, bench.feeds, device=bench.run.device, threads=bench.run.threads)
+def _timed_layers(float_file: bytes, int8_file: bytes, bench: Bench, *, both: bool) -> LayerComparison:
+    """Time per layer: of both models beside the machine's ceilings, or, for shares alone, of the int8 model."""
+    run = bench.run
+    with run.stage("layers", "timed every layer, in runs that record it"):
+        if both and int8_file != float_file:
+            return compare_layers(float_file, int8_file, bench.feeds, threads=run.threads, progress=run.progress)
+        times = layer_times(int8_file, bench.feeds, threads=run.threads, ceilings=both, progress=run.progress)
+        return LayerComparison(times, times)
+
+
+def _rows(graph: ir.Model, chosen: Candidate, ranked: Sequence[Candidate]) -> tuple[NodeRow, ...]:
+    """What became of every node."""
     rows = explain(graph, chosen.plan, chosen.graph).rows
     measured = _against_full(chosen, ranked)
-    return tuple(
-        replace(
-            row,
-            time_share=share_of(node, shares),
-            reason=row.reason + (measured if _left_out(row) else ""),
-        )
-        for row, node in zip(rows, graph.graph, strict=True)
-    )
+    return tuple(replace(row, reason=row.reason + measured) if _left_out(row) else row for row in rows)
 
 
 def _float_rows(original: ir.Model, ranked: Sequence[Candidate]) -> tuple[NodeRow, ...]:

@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from profiler.escaping import printable
 from profiler.report import units
+from quant.layer_report import layer_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -51,6 +52,8 @@ def quantization_text(result: Quantization) -> str:
     lines.append(f"file      {units.size_of(before)} -> {units.size_of(after)} ({before / after:.2f}x smaller)")
     lines += latency_lines(result.latency, ("float", "int8"))
     lines += ["", *node_lines(result.nodes, result.placement), ""]
+    if result.layers is not None:
+        lines += [*layer_lines(result.layers, ("float", "int8")), ""]
     lines += [f"note: {note}" for note in result.notes]
     if result.budget is not None:
         lines.append("budget: kept, the interval of the drop lies below it" if result.budget else _MISSED)
@@ -65,7 +68,10 @@ def comparison_text(result: ModelComparison, names: tuple[str, str]) -> str:
     lines = [f"a: {names[0]}", f"b: {names[1]}", ""]
     if result.comparison is not None:
         lines += [*metric_lines(result.comparison, ("a", "b")), ""]
-    return _text([*lines, *latency_lines(result.latency, ("a", "b"))])
+    lines += latency_lines(result.latency, ("a", "b"))
+    if result.layers is not None:
+        lines += ["", *layer_lines(result.layers, ("a", "b"))]
+    return _text(lines)
 
 
 def _text(lines: Iterable[str]) -> str:

@@ -9,11 +9,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from quant.latency.per_layer import LayerComparison
     from quant.latency.result import LatencyComparison
     from quant.metrics import Comparison, MetricResult
 
 SCHEMA = "netgauge.quantization/1"
 COMPARISON_SCHEMA = "netgauge.comparison/1"
+_NO_LAYERS: dict[str, Any] = {"layers": None, "ceilings": None, "coverage": None}
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Quantization:
         model: the int8 model.
         notes: what was assumed, in sentences.
         environment: machine and versions.
+        layers: time per layer of both models; None where it was not asked for.
     """
 
     metrics: Mapping[str, MetricResult]
@@ -91,6 +94,7 @@ class Quantization:
     model: bytes = field(repr=False)
     notes: tuple[str, ...]
     environment: Mapping[str, Any] = field(repr=False)
+    layers: LayerComparison | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, by the schema `netgauge.quantization/1`."""
@@ -98,6 +102,7 @@ class Quantization:
             "schema": SCHEMA,
             **self.comparison.to_dict(),
             "latency": self.latency.to_dict(),
+            **(self.layers.to_dict() if self.layers else _NO_LAYERS),
             "nodes": [asdict(row) for row in self.nodes],
             "file_bytes": dict(self.file_bytes),
             "placement": self.placement,
@@ -110,11 +115,12 @@ class Quantization:
 
 @dataclass(frozen=True)
 class ModelComparison:
-    """Two models side by side: accuracy where there were labelled samples, and latency."""
+    """Two models side by side: accuracy where there were labelled samples, latency, and layers where asked for."""
 
     comparison: Comparison | None
     latency: LatencyComparison
     environment: Mapping[str, Any] = field(repr=False)
+    layers: LayerComparison | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, by the schema `netgauge.comparison/1`."""
@@ -122,5 +128,6 @@ class ModelComparison:
             "schema": COMPARISON_SCHEMA,
             **(self.comparison.to_dict(names=("a", "b")) if self.comparison else {"metrics": {}}),
             "latency": self.latency.to_dict(names=("a", "b")),
+            **(self.layers.to_dict(names=("a", "b")) if self.layers else _NO_LAYERS),
             "environment": dict(self.environment),
         }
