@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from profiler.progress import Progress, silent
-from quant.data import open_data
+from quant.data import Options, open_data
 from quant.inference import first_output
 from quant.metrics import Comparison, compare_outputs
 from quant.runtime import RuntimeSession, open_session
@@ -21,6 +22,7 @@ def evaluate(
     data: Any,  # noqa: ANN401  # whatever open_data takes
     *,
     metrics: Sequence[str] | None = None,
+    options: Options | None = None,
     device: str = "cpu",
     threads: int = 1,
     seed: int = 0,
@@ -33,6 +35,7 @@ def evaluate(
         second: the model that is judged.
         data: whatever `quant.open_data` takes; without labels the outputs are compared with each other.
         metrics: names from `quant.metrics.METRICS`; the task's default set where None.
+        options: how data are read and pictures prepared, from `quant.data.data_options`; the same for all data.
         device: where to run, for models that are not open sessions.
         threads: that one operator may use, likewise.
         seed: of resampling.
@@ -43,7 +46,8 @@ def evaluate(
         ModelError: a model does not load or run.
         UsageError: an unknown metric, or one that needs labels where there are none.
     """
-    samples = open_data(data, split="evaluation")
+    how = replace(options or Options(), progress=progress)
+    samples = open_data(data, split="evaluation", options=how)
     sessions = [
         m if isinstance(m, RuntimeSession) else open_session(m, device=device, threads=threads) for m in (first, second)
     ]
@@ -51,4 +55,5 @@ def evaluate(
         first_output(session, samples, stage=f"evaluating {name}", progress=progress)
         for name, session in zip("ab", sessions, strict=True)
     )
-    return compare_outputs(a, b, samples.labels, task=samples.task, metrics=metrics, seed=seed)
+    found = compare_outputs(a, b, samples.read_labels(), task=samples.task, metrics=metrics, seed=seed)
+    return replace(found, notes=(*samples.remarks(), *found.notes))

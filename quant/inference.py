@@ -8,6 +8,7 @@ import numpy as np
 
 from profiler.errors import DataError
 from profiler.progress import silent
+from quant.data.checks import layout_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,9 @@ def feeds(
         DataError: the arrays do not go with the model's inputs.
     """
     samples = samples.renamed(session.input_names)
+    for name, wanted in zip(session.input_names, session.input_shapes, strict=True):
+        if problem := layout_problem(samples.inputs[name].shape, wanted):
+            raise DataError(f"{samples.name}: input {name!r} {problem}")
     size = fixed_batch(session) or batch
     kinds = dict(zip(session.input_names, session.input_types, strict=True))
     for part in samples.batches(size):

@@ -54,7 +54,7 @@ class Judge:
         return compare_outputs(
             self._float,
             outputs,
-            self.samples.labels if self.labelled else None,
+            self.samples.read_labels() if self.labelled else None,
             task=self.samples.task if self.labelled else None,
             metrics=self.metrics,
             seed=self.bench.run.seed,

@@ -65,8 +65,8 @@ def _labels(root: Path, files: list[str], name: str, options: Options) -> tuple[
     if None in known:
         stray = files[folders.index(None)]
         raise DataError(
-            f"{name}: {folders.count(None)} pictures, such as {stray}, lie beside the folders of classes; move them into "
-            "one"
+            f"{name}: {folders.count(None)} pictures, such as {stray}, lie beside the folders of classes; move "
+            "them into one"
         )
     classes = options.classes or (root / CLASSES if (root / CLASSES).is_file() else None)
     given = None if classes is None else read_classes(Path(classes))

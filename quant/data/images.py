@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from quant.data.preprocessing import Preprocessing
 
 # What Pillow decodes by itself; EPS, for one, would run Ghostscript.
+# Those that a build of Pillow lacks are left out.
 FORMATS = (
-    *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF"),
-    "WEBP",
+    *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP"),
 )
 ENDINGS = (
     *(
@@ -223,7 +223,7 @@ class Pictures:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", images.DecompressionBombWarning)
                 warnings.filterwarnings("ignore", category=UserWarning)  # of odd metadata
-                picture: Image = images.open(path, formats=FORMATS)
+                picture: Image = images.open(path, formats=[name for name in FORMATS if name in images.OPEN])
         except (images.DecompressionBombWarning, images.DecompressionBombError) as error:
             raise self._bomb(position) from error
         if self._sizes is not None and self.preprocessing.size_of(picture) != self._sizes[position]:
@@ -249,8 +249,8 @@ class Pictures:
         if len(self.unreadable) > max(1, len(self) // _TOLERATED):
             names = "; ".join(list(self.unreadable.values())[:3])
             raise DataError(
-                f"{self.name}: {len(self.unreadable)} of {len(self)} pictures cannot be read, and one in {_TOLERATED} is "
-                f"let pass: {names}"
+                f"{self.name}: {len(self.unreadable)} of {len(self)} pictures cannot be read, and one in {_TOLERATED} "
+                f"is let pass: {names}"
             )
 
 

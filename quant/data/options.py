@@ -57,21 +57,24 @@ class Options:
         return found, f"{name}: pictures prepared {source}: {found.described()}"
 
 
-def reading(  # an option each
+def data_options(
     preprocess: Any = None,  # noqa: ANN401  # every form that as_preprocessing takes
     *,
-    model: object = None,
     classes: str | Path | None = None,
     images: str | Path | None = None,
     strict: bool = False,
-    trust: bool = False,
-    limits: Limits = DEFAULT,
-    progress: Progress = silent,
 ) -> Options:
-    """Options from what was given, for `open_data`.
+    """Options for `quantize`, `compare`, `evaluate` and `open_data`.
+
+    Args:
+        preprocess: how pictures are prepared: a `Preprocessing`, a mapping of its keys, or texts as `--preprocess`
+            takes them. Where it is None, `quantize` asks the zoo of a target `timm:NAME`.
+        classes: a file with the names of the classes, the first for 0, or a JSON object from name to number.
+        images: the folder that paths in a CSV or COCO file are relative to; that file's own where None.
+        strict: a picture that cannot be read is an error; otherwise it is skipped and named in the notes.
 
     Raises:
         UsageError: an unknown key of preprocessing, or a value that makes no sense.
         DataError: a configuration that cannot be read.
     """
-    return Options(as_preprocessing(preprocess), model, classes, images, strict, trust, limits, progress)
+    return Options(as_preprocessing(preprocess), None, classes, images, strict)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 KEYS = tuple(f.name for f in fields(Preprocessing) if f.name != "resize_by")
 _SPELLINGS = {"color": "colour", "gray": "grey", "rgb": "RGB", "bgr": "BGR", "nchw": "NCHW", "nhwc": "NHWC"}
 NEEDED = (
-    "give --preprocess KEY=VALUE, such as resize=256 crop=224 mean=0.485,0.456,0.406 std=0.229,0.224,0.225\n"
-    "(each with its own --preprocess), or --preprocess FILE.json, timm:NAME or hf:FOLDER"
+    "give --preprocess KEY=VALUE for each of resize, crop, mean, std and what else it needs (docs/data.md), "
+    "or --preprocess FILE.json, timm:NAME or hf:FOLDER"
 )
 
 
@@ -67,8 +67,8 @@ def _configuration(text: str) -> Preprocessing:
         path /= "preprocessor_config.json"
     if not path.is_file():
         raise UsageError(
-            f"--preprocess {text}: neither KEY=VALUE nor a file; the keys are {', '.join(KEYS)}, and a file may be JSON "
-            "of these, timm's config.json or transformers' preprocessor_config.json"
+            f"--preprocess {text}: neither KEY=VALUE nor a file; the keys are {', '.join(KEYS)}, and a file may be "
+            "JSON of these, timm's config.json or transformers' preprocessor_config.json"
         )
     return from_configuration(path, lambda pairs: _changed(Preprocessing(), pairs, f"{path}: "))
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from profiler.errors import DataError, UsageError
+from quant.data.batching import not_finite, read_together
 from quant.data.checks import first_not_finite, form_problem
 from quant.data.columns import in_memory, patchy, selected
-from quant.data.reading import not_finite, read_together
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence

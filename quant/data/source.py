@@ -49,7 +49,7 @@ def open_data(source: Any, *, split: str, options: Options = Options()) -> Sampl
             of inputs. Anything with a shape, a dtype of NumPy's, a length and `[slice]` does for an array, and is read
             a batch at a time.
         split: which part of a built-in set: "calibration" or "evaluation".
-        options: how pictures are prepared and what is done about those that cannot be read, from `reading`.
+        options: how pictures are prepared and what is done about those that cannot be read, from `data_options`.
 
     Raises:
         DataError: missing, unreadable, or not of a form that is known.
