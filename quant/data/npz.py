@@ -42,7 +42,7 @@ def open_npy(path: Path, what: str) -> Column:
         known = identity(file)
         header = read_header(file, what, known[2])
     place = Place(path, what, 0, known[2], known)
-    return _column(place, header, StoredRows(place, header, b"", None))
+    return _column(place, header, StoredRows(place, header, b"", None), SMALL)
 
 
 def open_npz(path: Path, what: str) -> Mapping[str, Column]:
@@ -110,7 +110,7 @@ def _start(local: bytes, member: zipfile.ZipInfo, what: str) -> int:
     return member.header_offset + _LOCAL.size + int(name) + int(extra)
 
 
-def _column(place: Place, header: Header, rows: StoredRows | DeflatedRows, small: int = SMALL) -> Column:
+def _column(place: Place, header: Header, rows: StoredRows | DeflatedRows, small: int) -> Column:
     """In memory what is small, a single value, or empty: `Samples` says what is wrong with the last two."""
     if header.data_bytes <= small or not header.shape:
         return rows.whole()
