@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from quant.comparing import compare as compare
     from quant.data import Samples as Samples
+    from quant.data import data_options as data_options
     from quant.data import open_data as open_data
     from quant.evaluating import evaluate as evaluate
     from quant.latency import compare_latency as compare_latency
@@ -26,6 +27,7 @@ _HOMES = {
     "Samples": "quant.data",
     "compare": "quant.comparing",
     "compare_latency": "quant.latency",
+    "data_options": "quant.data",
     "doctor": "quant.machine",
     "evaluate": "quant.evaluating",
     "layer_times": "quant.latency",
@@ -38,6 +40,7 @@ __all__ = [
     "Samples",
     "compare",
     "compare_latency",
+    "data_options",
     "doctor",
     "evaluate",
     "layer_times",

@@ -13,7 +13,12 @@ from profiler.trusted.options import trusting
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_DATA = "an .npz, a built-in set (digits, digits-ink) or FILE.py:function"
+_DATA = (
+    "an .npz or .npy, a folder of pictures by class, a .csv of paths and labels, COCO's .json, a built-in set (digits, "
+    "digits-ink) or FILE.py:function"
+)
+
+_PICTURES = ("preprocess", "classes", "images", "strict")
 
 
 def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -28,11 +33,24 @@ def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
         ),
         "layers": click.option("--layers", is_flag=True, help="Time every layer too, beside what this machine can do."),
         "links": click.option(
-            "--trust", is_flag=True, help="Read tensors also from files with several names (hard links)."
+            "--trust",
+            is_flag=True,
+            help="Read tensors from files with several names (hard links); follow paths out of a folder of data.",
         ),
         "limit": click.option(
             "--limit", "limits", multiple=True, metavar="NAME=N", help="Raise what a file may ask for; repeat."
         ),
+        "preprocess": click.option(
+            "--preprocess",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="How pictures are prepared, such as resize=256 crop=224; or FILE.json, timm:NAME, hf:FOLDER. Repeat.",
+        ),
+        "classes": click.option(
+            "--classes", metavar="FILE", help="Names of the classes, a line each, the first for 0."
+        ),
+        "images": click.option("--images", metavar="FOLDER", help="Where the paths in a CSV or COCO file begin."),
+        "strict": click.option("--strict", is_flag=True, help="Stop at a picture that cannot be read; else skip it."),
         "report": click.option("--report", metavar="OUT.json", help="Where to write the report as JSON."),
     }
 
@@ -53,11 +71,12 @@ def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
 @click.option("--output", metavar="OUT.onnx", help="Where to write the int8 model.")
 @click.option("--target", "runtime", type=click.Choice(("auto", "cpu")), default="auto", show_default=True)
 @click.option("--max-drop", type=click.FloatRange(0.0), help="Most accuracy to lose; exit code 1 where more is lost.")
-@_shared("metric", "report", "device", "threads", "seed", "seconds", "layers")
+@_shared("metric", *_PICTURES, "report", "device", "threads", "seed", "seconds", "layers")
 @trusting
 @click.pass_context
 def quantize(  # noqa: PLR0913  # one parameter per option
     context: click.Context,
+    /,
     *,
     target: str | None,
     weights: str | None,
@@ -76,6 +95,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
     layers: bool,
     trust: bool,
     limits: tuple[str, ...],
+    **pictures: Any,  # noqa: ANN401  # the options of _PICTURES
 ) -> None:
     """Make an int8 file of TARGET for ONNX Runtime, and measure what it cost in accuracy and won in latency.
 
@@ -86,6 +106,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
     from profiler.files import check_writable, write_whole
     from profiler.progress import shown
     from profiler.sources import Limits, is_factory
+    from quant.data import data_options
     from quant.pipeline import quantize as run
     from quant.report import json_text, quantization_text
 
@@ -109,6 +130,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
             kwargs=kwargs,
             target="cpu" if runtime == "auto" else runtime,
             metrics=metrics or None,
+            options=data_options(**pictures),
             max_drop=max_drop,
             device=device,
             threads=threads,
@@ -139,7 +161,7 @@ def _reference_network(context: click.Context) -> tuple[str, str, str, str]:
 @click.argument("a")
 @click.argument("b")
 @click.option("--data", metavar="DATA", help=f"Labelled samples: {_DATA}.")
-@_shared("metric", "report", "device", "threads", "seed", "seconds", "layers", "links", "limit")
+@_shared("metric", *_PICTURES, "report", "device", "threads", "seed", "seconds", "layers", "links", "limit")
 def compare(
     *,
     a: str,
@@ -154,12 +176,14 @@ def compare(
     layers: bool,
     trust: bool,
     limits: tuple[str, ...],
+    **pictures: Any,  # noqa: ANN401  # the options of _PICTURES
 ) -> None:
     """Accuracy and latency of two ONNX files, A and B, on the same samples; verdicts speak of B against A."""
     from profiler.files import check_writable, write_whole
     from profiler.progress import shown
     from profiler.sources import Limits
     from quant.comparing import compare as run
+    from quant.data import data_options
     from quant.report import comparison_text, json_text
 
     if report:
@@ -170,6 +194,7 @@ def compare(
             b,
             data,
             metrics=metrics or None,
+            options=data_options(**pictures),
             device=device,
             threads=threads,
             seed=seed,

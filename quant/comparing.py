@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from profiler.progress import Progress, silent
-from quant.data import open_data
+from profiler.sources.limits import DEFAULT
+from quant.data import Options, open_data
 from quant.evaluating import evaluate
 from quant.inference import feeds
 from quant.latency import compare_latency, compare_layers
@@ -28,6 +30,7 @@ def compare(
     data: Any = None,  # noqa: ANN401  # whatever open_data takes
     *,
     metrics: Sequence[str] | None = None,
+    options: Options | None = None,
     device: str = "cpu",
     threads: int = 1,
     seed: int = 0,
@@ -44,6 +47,7 @@ def compare(
         b: another.
         data: samples for accuracy and timing, whatever `quant.open_data` takes; None times on random inputs only.
         metrics: names from `quant.metrics.METRICS`; the task's default set where None.
+        options: how data are read and pictures prepared, from `quant.data.data_options`; the same for all data.
         device: where to run both.
         threads: that one operator may use.
         seed: of random inputs and resampling.
@@ -62,7 +66,8 @@ def compare(
     first, second = (open_session(m, device=device, threads=threads, trust=trust, limits=limits) for m in (a, b))
     comparison, inputs = None, None
     if data is not None:
-        samples = open_data(data, split="evaluation")
+        how = replace(options or Options(), trust=trust, limits=limits or DEFAULT, progress=progress)
+        samples = open_data(data, split="evaluation", options=how)
         comparison = evaluate(first, second, samples, metrics=metrics, seed=seed, progress=progress)
         few = samples.take(range(min(TIMED_INPUTS, len(samples))))
         inputs = [feed for feed, _ in feeds(first, few, batch=1)]

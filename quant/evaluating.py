@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from profiler.progress import Progress, silent
-from quant.data import open_data
+from quant.data import Options, open_data
 from quant.runtime import RuntimeSession, open_session
 from quant.trial import Trial
 
@@ -24,6 +25,7 @@ def evaluate(
     *,
     metrics: Sequence[str] | None = None,
     task: str | None = None,
+    options: Options | None = None,
     device: str = "cpu",
     threads: int = 1,
     seed: int = 0,
@@ -43,6 +45,7 @@ def evaluate(
             default set where None.
         task: "classification", "segmentation", or another that metrics belong to; what the data says, or guessed from
             the sizes of outputs and labels, where None.
+        options: how data are read and pictures prepared, from `quant.data.data_options`; the same for all data.
         device: where to run, for models that are not open sessions.
         threads: that one operator may use, likewise.
         seed: of resampling.
@@ -56,7 +59,8 @@ def evaluate(
         RefusedError: a model would read what does not belong to it, run code of its own, or asks for too much.
         UsageError: an unknown metric, or one that needs labels where there are none.
     """
-    samples = open_data(data, split="evaluation")
+    how = replace(options or Options(), progress=progress)
+    samples = open_data(data, split="evaluation", options=how)
     a, b = (
         m
         if isinstance(m, RuntimeSession)

@@ -8,6 +8,7 @@ import numpy as np
 
 from profiler.errors import DataError, ModelError
 from profiler.progress import silent
+from quant.data.checks import layout_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,6 +27,17 @@ def fixed_batch(session: RuntimeSession) -> int | None:
     return first if isinstance(first, int) else None
 
 
+def check_layout(session: RuntimeSession, samples: Samples) -> None:
+    """Whether samples, under the model's names, have the axes that it wants.
+
+    Raises:
+        DataError: they have not; pictures with their channels on the other side are told so.
+    """
+    for name, wanted in zip(session.input_names, session.input_shapes, strict=True):
+        if problem := layout_problem(samples.inputs[name].shape, wanted):
+            raise DataError(f"{samples.name}: input {name!r} {problem}")
+
+
 def feeds(
     session: RuntimeSession, samples: Samples, *, batch: int = BATCH
 ) -> Iterator[tuple[dict[str, np.ndarray], int]]:
@@ -35,6 +47,7 @@ def feeds(
         DataError: the arrays do not go with the model's inputs.
     """
     samples = samples.renamed(session.input_names)
+    check_layout(session, samples)
     size = fixed_batch(session) or batch
     kinds = dict(zip(session.input_names, session.input_types, strict=True))
     for part in samples.batches(size):

@@ -15,7 +15,7 @@ from profiler.progress import Progress, silent
 from profiler.sources.limits import DEFAULT, Limits
 from quant.calibrate import observe
 from quant.correct.weights import mse_scale
-from quant.data import open_data
+from quant.data import Options, open_data
 from quant.explain import explain, layer_of
 from quant.graph import prepare, to_bytes, without_traces
 from quant.inference import feeds, first_output
@@ -63,6 +63,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
     target: str = "cpu",
     metrics: Sequence[str] | None = None,
     max_drop: float | None = None,
+    options: Options | None = None,
     weights: str | Path | None = None,
     kwargs: Mapping[str, Any] | None = None,
     device: str = "cpu",
@@ -86,6 +87,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
         metrics: names from `quant.metrics.METRICS`; the task's default set where None.
         max_drop: the most accuracy to lose. Placements are tried, fastest first, until the interval of the drop lies
             below it. Where none does, the fastest is kept and `budget` of the result is False.
+        options: how data are read and pictures prepared, from `quant.data.data_options`; the same for all data.
         weights: a state dict for a factory or a named model.
         kwargs: arguments for a factory or a named model.
         device: where to run both models.
@@ -113,8 +115,9 @@ def quantize(  # noqa: PLR0913  # the contract's signature
         find(name)  # a misspelt name is said before anything is done
     destination = check_writable(output) if output is not None else None
     run = Run(device, threads, seed, progress)
-    samples = open_data(calibration, split="calibration")
-    labelled = open_data(evaluation, split="evaluation") if evaluation is not None else None
+    how = replace(options or Options(), model=model, trust=trust, limits=limits, progress=progress)
+    samples = open_data(calibration, split="calibration", options=how)
+    labelled = open_data(evaluation, split="evaluation", options=how) if evaluation is not None else None
 
     with run.stage("export", "brought the model to ONNX and cleaned the graph") as stage:
         reference = float_reference(model, samples, weights=weights, kwargs=kwargs, trust=trust, limits=limits)
@@ -153,10 +156,15 @@ def quantize(  # noqa: PLR0913  # the contract's signature
         output=written[0],
         reference=written[1],
         model=int8_file,
-        notes=(*reference.notes, *notes),
+        notes=(*reference.notes, *notes, *_remarks(samples, labelled)),
         environment={**describe().to_dict(), "seed": seed},
         layers=timed if layers else None,
     )
+
+
+def _remarks(samples: Samples, labelled: Samples | None) -> tuple[str, ...]:
+    """What was taken for granted about the data, and what of them was skipped, each said once."""
+    return tuple(dict.fromkeys((*samples.remarks(), *(labelled.remarks() if labelled else ()))))
 
 
 def _held_back(samples: Samples, seed: int) -> tuple[Samples, Samples, list[str]]:
@@ -186,7 +194,7 @@ def _placed(
         return []
     tensors = tuple(dict.fromkeys(name for plan in plans.values() for name in plan.observed))
     with run.stage("calibrate", f"found the ranges of {len(tensors)} tensors on {len(calibrating)} samples"):
-        ranges = observe(graph, _batches(bench.reference, calibrating), tensors, threads=run.threads)
+        ranges = observe(graph, _batches(bench.reference, calibrating, run), tensors, threads=run.threads)
     measured = []
     for plan in plans.values():
         with run.stage(f"place: {plan.name}", "quantized by this placement and timed it") as stage:
@@ -199,8 +207,15 @@ def _placed(
     return [_refined(ranked[0], graph, ranges, bench), *ranked[1:]]
 
 
-def _batches(session: RuntimeSession, samples: Samples) -> Callable[[], Iterator[dict[str, np.ndarray]]]:
-    return lambda: (feed for feed, _ in feeds(session, samples))
+def _batches(session: RuntimeSession, samples: Samples, run: Run) -> Callable[[], Iterator[dict[str, np.ndarray]]]:
+    def batches() -> Iterator[dict[str, np.ndarray]]:
+        done = 0
+        for feed, count in feeds(session, samples):
+            yield feed
+            done += count
+            run.progress("calibrate", done / len(samples))
+
+    return batches
 
 
 def _refined(best: Candidate, graph: ir.Model, ranges: Mapping[str, Range], bench: Bench) -> Candidate:

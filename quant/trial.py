@@ -8,7 +8,7 @@ import numpy as np
 
 from profiler.errors import DataError, ModelError
 from profiler.progress import Progress, silent
-from quant.inference import BATCH, fixed_batch, outputs_of
+from quant.inference import BATCH, check_layout, fixed_batch, outputs_of
 from quant.metrics.base import Evaluated
 from quant.metrics.evaluate import LIMIT, check_finite, kind_of, probability_notes, settled_task
 from quant.metrics.gather import Gathered
@@ -62,6 +62,7 @@ class Trial:
         progress: Progress = silent,
     ) -> None:
         self.samples = samples.renamed(first.input_names)
+        check_layout(first, self.samples)
         self._first = first
         self._seed = seed
         self._limit = limit
@@ -109,7 +110,7 @@ class Trial:
             seed=self._seed,
             limit=self._limit,
             asked=self._asked,
-            notes=self._notes,
+            notes=[*self.samples.remarks(), *self._notes],
         )
 
     def _labels_looked_at(self, few: Batch) -> dict[str, np.ndarray]:

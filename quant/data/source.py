@@ -1,51 +1,96 @@
-"""Where samples come from: an .npz file, a built-in set, or a function in a Python file."""
+"""Where samples come from: files of NumPy, folders of pictures, CSV, COCO, built-in sets, functions in Python files."""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from profiler.errors import DataError, ModelError
+from quant.data import npz
+from quant.data.coco import open_coco
+from quant.data.columns import is_column
 from quant.data.digits import digits, digits_ink
+from quant.data.folders import open_folder
+from quant.data.images import ENDINGS
+from quant.data.npy import MAGIC
+from quant.data.options import Options
 from quant.data.samples import Samples
+from quant.data.tables import ENDINGS as TABLES
+from quant.data.tables import open_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from quant.data.columns import Column
+    from quant.data.preprocessing import Preprocessing
+
+    _Opener = Callable[[str, str, Options], Samples]
+
 BUILT_IN: Mapping[str, Callable[[str], Samples]] = {"digits": digits, "digits-ink": digits_ink}
 LABELS = "y"
+FURTHER = f"{LABELS}."
 
-# What NumPy, zipfile and zlib raise over damaged files: bad headers, checksums, compression methods, absurd sizes.
-_UNREADABLE = (OSError, ValueError, TypeError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+# What NumPy raises where a value makes no array.
+_NO_ARRAY = (OSError, ValueError, TypeError, RuntimeError, MemoryError)
 
 
-def open_data(source: Any, *, split: str) -> Samples:  # noqa: ANN401  # every form that data comes in
+def open_data(source: Any, *, split: str, options: Options = Options()) -> Samples:  # noqa: ANN401, B008  # frozen
     """Samples from whatever the user has.
 
     Args:
-        source: an .npz file (one array per model input by its name, or `x`; labels in `y`), a built-in set,
-            `FILE.py:function`, or in scripts: `Samples`, a mapping of arrays, a pair (x, y), or an array of inputs.
+        source: an .npz file (one array per model input by its name, or `x`; labels in `y`, further ones in `y.NAME`),
+            an .npy file of inputs, a folder of pictures by class, a .csv of paths and labels, a COCO .json of boxes, a
+            built-in set, `FILE.py:function`, or in scripts: `Samples`, a mapping of arrays, a pair (x, y), or an array
+            of inputs. Anything with a shape, a dtype of NumPy's, a length and `[slice]` does for an array, and is read
+            a batch at a time.
         split: which part of a built-in set: "calibration" or "evaluation".
+        options: how pictures are prepared and what is done about those that cannot be read, from `data_options`.
 
     Raises:
         DataError: missing, unreadable, or not of a form that is known.
+        RefusedError: a path or a link leads out of its folder, or a file asks for too much.
+        UsageError: pictures, and nothing says how they are prepared.
     """
     if isinstance(source, str | Path):
-        return _opened(str(source), split)
+        return _opened(str(source), split, options)
     return as_samples(source, "the data given")
 
 
-def _opened(source: str, split: str) -> Samples:
+def _opened(source: str, split: str, options: Options) -> Samples:
     for recognized, opener in _KINDS:
         if recognized(source):
-            return opener(source, split)
+            return opener(source, split, options)
     raise DataError(f"{source}: no such file, and no built-in set of that name (there is {', '.join(BUILT_IN)})")
+
+
+def _arrays(opener: Callable[[str, str], Samples]) -> _Opener:
+    """What opens arrays, which are fed to the model as they are."""
+
+    def opened(source: str, split: str, options: Options) -> Samples:
+        samples = opener(source, split)
+        if options.preprocessing is None:
+            return samples
+        note = f"{source}: holds arrays, which are taken as they are; --preprocess is for pictures"
+        return replace(samples, notes=(*samples.notes, note))
+
+    return opened
+
+
+def _pictures(opener: Callable[[Path, str, Preprocessing, Options], Samples]) -> _Opener:
+    """What opens pictures, which are prepared first."""
+
+    def opened(source: str, _split: str, options: Options) -> Samples:
+        preprocessing, note = options.for_pictures(source)
+        with _opening(source):
+            samples = opener(Path(source).expanduser(), source, preprocessing, options)
+        return replace(samples, notes=(note, *samples.notes))
+
+    return opened
 
 
 def _from_built_in(source: str, split: str) -> Samples:
@@ -71,40 +116,61 @@ def _from_script(source: str, _split: str) -> Samples:
     raise DataError(f"{source}: name the function that returns the data, too: {source}:FUNCTION")
 
 
-def _from_folder(source: str, _split: str) -> Samples:
-    raise DataError(
-        f"{source}: is a folder, and folders of images are not read yet. Save the pictures as the model takes them:\n"
-        "np.savez('data.npz', x=pictures, y=labels), or name a function of yours that returns them: FILE.py:FUNCTION"
-    )
-
-
 def _from_npz(source: str, _split: str) -> Samples:
-    path = Path(source).expanduser()
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"{source}: is no .npz file; write one with np.savez(FILE, x=inputs, y=labels)")
-    arrays = {}
-    with _reading(source), np.load(path, allow_pickle=False) as file:
-        for name in file.files:
-            with _reading(f"{source}: array {name!r}"):
-                arrays[name] = file[name]
+    with _opening(source):
+        arrays = npz.open_npz(Path(source).expanduser(), source)
     return as_samples(arrays, source)
+
+
+def _from_npy(source: str, _split: str) -> Samples:
+    with _opening(source):
+        return as_samples({"x": npz.open_npy(Path(source).expanduser(), source)}, source)
+
+
+def _from_picture(source: str, _split: str) -> Samples:
+    raise DataError(f"{source}: is one picture; name the folder that it is in, with a sub-folder for each class")
+
+
+@contextmanager
+def _opening(source: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{source}: cannot be read: {error.strerror or error}") from error
 
 
 @contextmanager
 def _reading(what: str) -> Iterator[None]:
     try:
         yield
-    except _UNREADABLE as error:
+    except _NO_ARRAY as error:
         raise DataError(f"{what}: cannot be read: {error}") from error
 
 
+def _is_npy(source: str) -> bool:
+    path = Path(source).expanduser()
+    if not path.is_file():
+        return False
+    with _opening(source), path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def _ends(*endings: str) -> Callable[[str], bool]:
+    """Text files have no mark of their own: they are told by their endings."""
+    return lambda source: source.lower().endswith(endings) and Path(source).expanduser().is_file()
+
+
 # What recognizes a kind of source -> what opens it; the first that does.
-_KINDS: tuple[tuple[Callable[[str], bool], Callable[[str, str], Samples]], ...] = (
-    (lambda source: source in BUILT_IN, _from_built_in),
-    (lambda source: ".py:" in source, _from_function),
-    (lambda source: source.endswith(".py"), _from_script),
-    (lambda source: Path(source).expanduser().is_dir(), _from_folder),
-    (lambda source: Path(source).expanduser().is_file(), _from_npz),
+_KINDS: tuple[tuple[Callable[[str], bool], _Opener], ...] = (
+    (lambda source: source in BUILT_IN, _arrays(_from_built_in)),
+    (lambda source: ".py:" in source, _arrays(_from_function)),
+    (lambda source: source.endswith(".py"), _arrays(_from_script)),
+    (lambda source: Path(source).expanduser().is_dir(), _pictures(open_folder)),
+    (_ends(*TABLES), _pictures(open_table)),
+    (_ends(".json"), _pictures(open_coco)),
+    (_ends(*ENDINGS), _arrays(_from_picture)),
+    (_is_npy, _arrays(_from_npy)),
+    (lambda source: Path(source).expanduser().is_file(), _arrays(_from_npz)),
 )
 
 
@@ -118,15 +184,16 @@ def as_samples(value: Any, name: str) -> Samples:  # noqa: ANN401  # see open_da
         return value
     if isinstance(value, tuple) and len(value) == 2:
         value = {"x": value[0], LABELS: value[1]}
-    elif isinstance(value, np.ndarray):
+    elif is_column(value):
         value = {"x": value}
     if not isinstance(value, Mapping):
         raise DataError(f"{name}: gave a {type(value).__name__}; wanted arrays by name, a pair (x, y), or Samples")
-    arrays = {}
+    columns: dict[str, Column] = {}
     for key, array in value.items():
         if key == LABELS and array is None:
             continue
         with _reading(f"{name}: array {key!r}"):
-            arrays[key] = np.asarray(array)
-    labels = arrays.pop(LABELS, None)
-    return Samples(arrays, labels, name)
+            columns[key] = array if is_column(array) else np.asarray(array)
+    labels = columns.pop(LABELS, None)
+    further = {key.removeprefix(FURTHER): columns.pop(key) for key in list(columns) if str(key).startswith(FURTHER)}
+    return Samples(columns, labels, name, further=further)

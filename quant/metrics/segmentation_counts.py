@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from profiler.errors import DataError
-from quant.metrics.fidelity import are_probabilities
+from quant.metrics.scores import are_probabilities
 
 if TYPE_CHECKING:
     import numpy.typing as npt
