@@ -84,7 +84,7 @@ class Detection(Metric):
     def collect(self, batch: Evaluated) -> Records:
         """As `Metric`."""
         truths = _objects(batch.labels, AREAS[self.area])
-        detections = list(self.reading.read(batch))
+        detections = self.reading.read(batch)
         if len(detections) != len(truths):
             raise DataError(f"the model answers for {len(detections)} images, the labels are of {len(truths)}")
         found = np.empty(len(truths), dtype=object)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -70,13 +71,21 @@ class Reading:
     nms: float = 0.7
     most: int = 300
 
-    def read(self, batch: Evaluated) -> Iterator[Detections]:
+    def read(self, batch: Evaluated) -> list[Detections]:
         """The detections of each image, in the outputs' order; what is padded (a negative class) is left out.
+
+        Metrics that read one batch alike share what was read, as long as the batch is there: suppression takes time.
 
         Raises:
             DataError: outputs that are none of the forms, or hold NaN or infinity.
             UsageError: a name that no output has.
         """
+        known = _READ.setdefault(batch, {})
+        if self not in known:
+            known[self] = list(self._read(batch))
+        return known[self]
+
+    def _read(self, batch: Evaluated) -> Iterator[Detections]:
         outputs = {name: np.asarray(array) for name, array in batch.outputs.items()}
         layout = self._layout(outputs)
         for name, array in outputs.items():
@@ -116,6 +125,7 @@ class Reading:
         return Detections(boxes[kept_rows][named >= 0], named_scores[named >= 0], named[named >= 0])
 
 
+_READ: WeakKeyDictionary[Evaluated, dict[Reading, list[Detections]]] = WeakKeyDictionary()
 Parts = tuple[np.ndarray, np.ndarray, "np.ndarray | None"]  # boxes, scores and classes; or scores per class and None
 
 

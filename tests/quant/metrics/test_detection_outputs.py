@@ -1,5 +1,7 @@
 """Every form in which detectors answer, read as the same boxes; suppression against torchvision's and against loops."""
 
+import gc
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from profiler.errors import DataError, UsageError
+from quant.metrics import detection_outputs
 from quant.metrics.base import Evaluated
 from quant.metrics.detection import DETECTION
 from quant.metrics.detection_match import box_iou
@@ -28,7 +31,7 @@ def batch(outputs, images=IMAGES):
 
 
 def read(outputs, images=IMAGES, **settings):
-    return list(Reading(**settings).read(batch(outputs, images)))
+    return Reading(**settings).read(batch(outputs, images))
 
 
 def check(found, boxes=BOXES, scores=SCORES, classes=CLASSES):
@@ -187,6 +190,21 @@ def test_a_map_of_raw_predictions():
     assert metric.value(metric.collect(Evaluated({"output0": raw}, labels))) == 1
     raw[0, :, 4 + 1] = 0  # class 1 has one object
     assert metric.value(metric.collect(Evaluated({"output0": raw}, labels))) == pytest.approx(2 / 3)
+
+
+def test_metrics_that_read_alike_share_what_was_read(monkeypatch):
+    times = []
+    monkeypatch.setattr(detection_outputs, "suppressed", lambda *a: times.append(a) or suppressed(*a))
+    one = batch({"output0": raw_predictions()})
+    for name in ("map", "map50", "ar"):
+        DETECTION[name].build().collect(one)
+    assert len(times) == 2  # images
+    DETECTION["map"].build(score=0.4).collect(one)
+    assert len(times) == 4
+    kept = len(detection_outputs._READ)
+    del one
+    gc.collect()
+    assert len(detection_outputs._READ) < kept
 
 
 CANNOT = {
