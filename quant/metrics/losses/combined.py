@@ -54,6 +54,7 @@ class _Combined(Metric):
     combine: Callable[[npt.ArrayLike], Floats]
     arrays: int
     needs: tuple[str, ...]
+    refers: bool
     higher_is_better = False
 
     def collect(self, batch: Evaluated) -> Records:
@@ -107,8 +108,9 @@ def _combined(losses: str, each: Floats, name: str, combine: Callable[[npt.Array
     if len(each) not in (1, len(parts)):
         raise UsageError(f"{name}: {len(each)} numbers for {len(parts)} losses; give one for each, or one for all")
     every = np.broadcast_to(each, len(parts))
+    refers = any(part.refers or not part.needs for part in parts)
     needs = tuple(dict.fromkeys(label for part in parts for label in part.needs))
-    return _Combined(parts, lambda values: combine(values, every), sum(map(_arrays, parts)), needs)
+    return _Combined(parts, lambda values: combine(values, every), sum(map(_arrays, parts)), needs, refers)
 
 
 def _build_weighted(*, losses: str = "", weights: object = "1") -> Metric:

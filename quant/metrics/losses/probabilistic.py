@@ -25,7 +25,8 @@ from quant.metrics.losses._inputs import (
     tensor,
     within,
 )
-from quant.metrics.losses._loss import CLAMP, CLAMP_DEFAULT, FROM_LOGITS, LABELS, OUTPUT, Loss
+from quant.metrics.losses._kind import AUTO, FROM_LOGITS, are_logits, checked
+from quant.metrics.losses._loss import CLAMP, CLAMP_DEFAULT, LABELS, OUTPUT, Loss, drop_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,41 +96,31 @@ def kl_divergence(
     return per_sample(F.kl_div(log_q, tensor(reference), reduction="none").sum(dim=1).numpy())
 
 
-PROBABILITIES = "the output is not probabilities; from_logits=true takes logits"
-
-
-def refuse_probabilities(output: np.ndarray) -> None:
-    """Probabilities taken for logits give a loss that looks right and is not.
-
-    Raises:
-        DataError: every set over axis 1 has the sum 1.
-    """
-    if output.ndim < 2 or output.shape[1] < 2 or output.min() < 0 or output.max() > 1:
-        return
-    if np.abs(output.sum(axis=1, dtype=np.float64) - 1).max() <= 1e-3:
-        raise DataError("the output is probabilities over its second axis already; say from_logits=false")
+PROBABILITIES = "these are no probabilities; from_logits=true takes logits"
 
 
 def _build_bce(
     *,
     output: str = "",
     target: str = "y",
-    from_logits: bool = True,
+    from_logits: object = AUTO,
     clamp: float = CLAMP_DEFAULT,
     pos_weight: object = "1",
 ) -> Metric:
     weights = numbers(pos_weight, "pos_weight")
     at_least(0, pos_weight=float(weights.min()))
     at_least(0, above=True, clamp=clamp)
+    checked(from_logits)
 
     def losses(batch: Evaluated) -> Floats:
         found, wanted = same_shape(output_of(batch, output), target_of(batch, target, output))
         within(wanted, 0.0, 1.0, "the label", "1 is the positive class")
-        if not from_logits:
+        logits = are_logits(batch, output, from_logits, classes=False)
+        if not logits:
             within(found, 0.0, 1.0, "the output", PROBABILITIES)
         if len(weights) > 1 and found.shape[-1] != len(weights):
             raise DataError(f"{len(weights)} pos_weight for an output of {found.shape}; one per entry of its last axis")
-        return bce(found, wanted, from_logits=from_logits, clamp=clamp, pos_weight=weights)
+        return bce(found, wanted, from_logits=logits, clamp=clamp, pos_weight=weights)
 
     return Loss(losses, needed(target))
 
@@ -138,29 +129,29 @@ def _build_kl(
     *,
     output: str = "",
     target: str = REFERENCE,
-    from_logits: bool = True,
+    from_logits: object = AUTO,
     clamp: float = CLAMP_DEFAULT,
 ) -> Metric:
     at_least(0, above=True, clamp=clamp)
+    checked(from_logits)
 
     def losses(batch: Evaluated) -> Floats:
         found = output_of(batch, output)
         if found.ndim < 2 or found.shape[1] < 2:
             raise DataError(f"the output has the size {found.shape}; two classes or more are wanted along axis 1")
         found, wanted = same_shape(found, target_of(batch, target, output), "reference")
-        if from_logits:
-            refuse_probabilities(found)
-        else:
+        logits = are_logits(batch, output, from_logits)
+        if not logits:
             within(found, 0.0, 1.0, "the output", PROBABILITIES)
-        if target == REFERENCE and from_logits:
+        if target == REFERENCE and logits:
             wanted = tensor(wanted).softmax(dim=1).numpy()
         elif target == REFERENCE:
             wanted = np.maximum(wanted, 0)
         else:
             distributions(wanted, "the labels", "they are the reference distribution")
-        return kl_divergence(wanted, found, from_logits=from_logits, clamp=clamp)
+        return kl_divergence(wanted, found, from_logits=logits, clamp=clamp)
 
-    return Loss(losses, needed(target))
+    return Loss(losses, needed(target), drop_bounds(target))
 
 
 _COMMON: Mapping[str, Any] = {"output": OUTPUT, "from_logits": FROM_LOGITS, "clamp": CLAMP}

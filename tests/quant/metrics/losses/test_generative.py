@@ -195,7 +195,7 @@ def test_several_tasks(loss, rng):
 
 def test_losses_of_every_kind_of_record_add_up(loss, rng):
     e, y = rng.normal(size=(8, 3)), np.arange(8) % 2
-    parts = ["triplet/mining=hard", "ce/weight=balanced/from_logits=true", "gan_discriminator/output=s", "mse/target=e"]
+    parts = ["triplet/mining=hard", "ce/weight=balanced/from_logits=true", "gan_discriminator/output=s/from_logits=true", "mse/target=e"]
     parts.append("rmse/multioutput=uniform_average/target=e")
     outputs, labels = {"e": e, "s": e[:, 0]}, {"y": y, "e": e + 1}
     alone = [loss("weighted", outputs, labels, losses=part, sizes=(3,)) for part in parts]
@@ -216,7 +216,8 @@ def test_the_best_sigma_is_the_root_of_the_loss():
         ({"losses": "ce/gama=2"}, "ce has the parameters output"),
         ({"losses": "ce/label_smoothing"}, "as NAME=VALUE"),
         ({"losses": "ce/label_smoothing=a"}, "a value like 0.0"),
-        ({"losses": "ce/from_logits=maybe"}, "a value like True"),
+        ({"losses": "ce/from_logits=maybe"}, "there is auto, true, false"),
+        ({"losses": "triplet/squared=maybe"}, "a value like False"),
         ({"losses": "triplet/mining=soft"}, "all, hard, semi-hard"),
         ({"losses": "mse+r2"}, "r2 is better the higher"),
         ({"losses": "mse+mae", "weights": "1,2,3"}, "3 numbers for 2 losses"),
