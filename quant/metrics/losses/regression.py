@@ -169,21 +169,24 @@ def _build_r2(*, output: str = "", target: str = "y", multioutput: str = "unifor
 
 
 _PAIR: Mapping[str, Any] = {"output": OUTPUT, "target": TARGET}
+_TASK = ("regression",)
 _ROOTS = ("flattened", "uniform_average")
 _SHARES = ("uniform_average", "variance_weighted")
 
 FAMILIES: Mapping[str, Family] = {
-    "mse": Family(_build_mse, "mean squared error (L2)", _PAIR),
-    "mae": Family(_build_mae, "mean absolute error (L1)", _PAIR),
+    "mse": Family(_build_mse, "mean squared error (L2)", _PAIR, _TASK),
+    "mae": Family(_build_mae, "mean absolute error (L1)", _PAIR, _TASK),
     "rmse": Family(
         _build_rmse,
         "root of the mean squared error, of all outputs together or averaged over them as in scikit-learn",
         {**_PAIR, "multioutput": Parameter("flattened", _ROOTS, "one root, or the mean of one per output")},
+        _TASK,
     ),
     "r2": Family(
         _build_r2,
         "coefficient of determination, as in scikit-learn; higher is better",
         {**_PAIR, "multioutput": Parameter("uniform_average", _SHARES, "how outputs are averaged")},
+        _TASK,
     ),
     "huber": Family(
         _build_huber,

@@ -104,7 +104,9 @@ def log_sigmoid(z):
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9, 0.99])
 def test_the_focal_gradient_in_the_logit(p, gamma):
     """(1-p)^gamma [gamma p log p - (1-p)], not -(1-p)^(gamma-1) [(1-p)^2 + gamma p log p]."""
-    found = gradient(lambda z: value("focal", np.array([z]), [1], gamma=gamma, from_logits=True), special.logit(p), 1e-5)
+    found = gradient(
+        lambda z: value("focal", np.array([z]), [1], gamma=gamma, from_logits=True), special.logit(p), 1e-5
+    )
     corrected = (1 - p) ** gamma * (gamma * p * np.log(p) - (1 - p))
     documents = -((1 - p) ** (gamma - 1)) * ((1 - p) ** 2 + gamma * p * np.log(p))
     assert found == pytest.approx(corrected, rel=1e-5)

@@ -177,7 +177,12 @@ def test_ce_refuses(loss):
         loss("ce", z, np.zeros(4, int), output="b")
     with pytest.raises(DataError, match="sample 3 has the label 5"):
         loss("ce", z, np.array([0, 1, 2, 5]), sizes=(2,))
-    for wrong in ({"from_logits": "maybe"}, {"label_smoothing": 2.0}, {"weight": "balanced", "label_smoothing": 0.1}, {"weight": "-1,2"}):
+    for wrong in (
+        {"from_logits": "maybe"},
+        {"label_smoothing": 2.0},
+        {"weight": "balanced", "label_smoothing": 0.1},
+        {"weight": "-1,2"},
+    ):
         with pytest.raises(UsageError):
             LOSSES["ce"].build(**wrong)
 
