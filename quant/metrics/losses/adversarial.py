@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 
 def minus_log(scores: npt.ArrayLike, *, from_logits: bool = True, clamp: float = CLAMP_DEFAULT) -> Floats:
     """-log D of every sample: (n, ...) -> (n,)."""
-    return -per_sample(binary_log_probabilities(scores, from_logits=from_logits, clamp=clamp)[0].numpy())
+    return -per_sample(binary_log_probabilities(scores, from_logits=from_logits, clamp=clamp)[0])
 
 
 def log_rest(scores: npt.ArrayLike, *, from_logits: bool = True, clamp: float = CLAMP_DEFAULT) -> Floats:
     """log(1 - D) of every sample: (n, ...) -> (n,)."""
-    return per_sample(binary_log_probabilities(scores, from_logits=from_logits, clamp=clamp)[1].numpy())
+    return per_sample(binary_log_probabilities(scores, from_logits=from_logits, clamp=clamp)[1])
 
 
 def raw(scores: npt.ArrayLike, **_: object) -> Floats:

@@ -78,7 +78,7 @@ def true_log_probabilities(
         found, wanted = same_shape(output, labels)
         positive = whole(wanted, 0, 1, "the classes") == 1
         log_p, log_q = binary_log_probabilities(found, from_logits=from_logits, clamp=clamp)
-        return np.where(positive, log_p.numpy(), log_q.numpy())
+        return np.where(positive, log_p, log_q)
     classes = classes_of(labels, output)
     every = class_log_probabilities(output, from_logits=from_logits, clamp=clamp).movedim(1, -1).numpy()
     return np.asarray(np.take_along_axis(every, classes[..., None], axis=-1)[..., 0])

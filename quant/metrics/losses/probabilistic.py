@@ -1,7 +1,7 @@
 """Losses of probabilities: binary cross-entropy and the Kullback-Leibler divergence, in nats.
 
 BCE = -(y log p + (1 - y) log(1 - p)); KL(p, q) = sum p log(p/q), p the reference and q what is judged: never negative,
-and equal to the cross-entropy where p is one-hot. Sources: torch.nn.functional, which computes both.
+and equal to the cross-entropy where p is one-hot. Both as in torch.nn.functional, which computes the second.
 """
 
 from __future__ import annotations
@@ -39,14 +39,12 @@ if TYPE_CHECKING:
 
 def binary_log_probabilities(
     output: npt.ArrayLike, *, from_logits: bool = True, clamp: float = CLAMP_DEFAULT
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[Floats, Floats]:
     """The logs of p and 1 - p, of the output's shape; from logits they are exact however far these lie out."""
-    import torch.nn.functional as F
-
-    values = tensor(output)
+    values = np.asarray(output, dtype=np.float64)
     if from_logits:
-        return F.logsigmoid(values), F.logsigmoid(-values)
-    return values.clamp(min=clamp).log(), (1 - values).clamp(min=clamp).log()
+        return -np.logaddexp(0.0, -values), -np.logaddexp(0.0, values)
+    return np.log(np.maximum(values, clamp)), np.log(np.maximum(1 - values, clamp))
 
 
 def class_log_probabilities(
@@ -75,12 +73,17 @@ def bce(
         pos_weight: factor of the positive part, one or one per entry of the last axis, as torch's.
     """
     log_p, log_q = binary_log_probabilities(output, from_logits=from_logits, clamp=clamp)
-    y, weight = tensor(target), tensor(pos_weight)
-    return per_sample((-(weight * y * log_p + (1 - y) * log_q)).numpy())
+    y, weight = (np.asarray(x, dtype=np.float64) for x in (target, pos_weight))
+    return per_sample(-(weight * y * log_p + (1 - y) * log_q))
 
 
 def kl_divergence(
-    reference: npt.ArrayLike, output: npt.ArrayLike, *, from_logits: bool = True, clamp: float = CLAMP_DEFAULT
+    reference: npt.ArrayLike,
+    output: npt.ArrayLike,
+    *,
+    from_logits: bool = True,
+    clamp: float = CLAMP_DEFAULT,
+    log_target: bool = False,
 ) -> Floats:
     """KL(p, q) of every sample, the mean over its positions: two (n, C, ...) -> (n,).
 
@@ -89,11 +92,13 @@ def kl_divergence(
         output: q, logits or probabilities.
         from_logits: which of both q is.
         clamp: the least q that is believed, for probabilities.
+        log_target: whether `reference` holds the logarithms of p.
     """
     import torch.nn.functional as F
 
     log_q = class_log_probabilities(output, from_logits=from_logits, clamp=clamp)
-    return per_sample(F.kl_div(log_q, tensor(reference), reduction="none").sum(dim=1).numpy())
+    each = F.kl_div(log_q, tensor(reference), reduction="none", log_target=log_target)
+    return per_sample(each.sum(dim=1).numpy())
 
 
 PROBABILITIES = "these are no probabilities; from_logits=true takes logits"
@@ -143,13 +148,12 @@ def _build_kl(
         logits = are_logits(batch, output, from_logits)
         if not logits:
             within(found, 0.0, 1.0, "the output", PROBABILITIES)
-        if target == REFERENCE and logits:
-            wanted = tensor(wanted).softmax(dim=1).numpy()
-        elif target == REFERENCE:
-            wanted = np.maximum(wanted, 0)
+        known = target == REFERENCE
+        if known:
+            wanted = class_log_probabilities(wanted, from_logits=logits, clamp=clamp).numpy()
         else:
             distributions(wanted, "the labels", "they are the reference distribution")
-        return kl_divergence(wanted, found, from_logits=logits, clamp=clamp)
+        return kl_divergence(wanted, found, from_logits=logits, clamp=clamp, log_target=known)
 
     return Loss(losses, needed(target), drop_bounds(target))
 

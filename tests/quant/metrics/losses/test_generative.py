@@ -12,7 +12,7 @@ from profiler.errors import DataError, UsageError
 from quant.metrics.losses import LOSSES, combined, generative, multibin
 
 SEEDS = st.integers(0, 10_000)
-FEW = settings(max_examples=20)
+FEW = settings(max_examples=12)
 
 
 @FEW

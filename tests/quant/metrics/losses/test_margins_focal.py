@@ -14,7 +14,7 @@ from quant.metrics.losses import LOSSES, focal, overlap
 SEEDS = st.integers(0, 10_000)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(SEEDS, st.integers(0, 20))
 def test_hinge_equals_scikit_learns(loss, seed, n):
     r = np.random.default_rng(seed)
@@ -30,7 +30,7 @@ def test_squared_hinge_and_margins(loss):
     assert loss("hinge", s, y, margin=2.0) == pytest.approx((1.5 + 4 + 5) / 3)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(SEEDS, st.integers(2, 6))
 def test_multiclass_hinge_equals_its_references(loss, seed, classes):
     r = np.random.default_rng(seed)
@@ -68,7 +68,7 @@ def focal_by_hand(p_t, gamma, alpha_t=1.0):
     return -alpha_t * (1 - p_t) ** gamma * np.log(p_t)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(SEEDS, st.sampled_from([0.0, 0.5, 2.0, 5.0]), st.sampled_from([None, 0.25, 1.0]))
 def test_binary_focal_equals_its_formula(loss, seed, gamma, alpha):
     r = np.random.default_rng(seed)
@@ -111,7 +111,7 @@ def test_focal_of_extreme_logits(loss):
     assert loss("focal", z[1:2], np.array([1])) == pytest.approx(exact, rel=1e-12)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(SEEDS, st.sampled_from([0.0, 1.0, 2.0, 5.0]))
 def test_effective_samples_and_entropy_equal_their_formulas(loss, seed, gamma):
     r = np.random.default_rng(seed)
@@ -149,7 +149,7 @@ def test_focal_refuses(loss):
             LOSSES["focal"].build(**wrong)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(SEEDS, st.sampled_from([0.0, 1.0]))
 def test_dice_of_hard_maps_is_a_function_of_iou(loss, seed, smooth):
     r = np.random.default_rng(seed)

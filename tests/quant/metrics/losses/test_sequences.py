@@ -21,7 +21,7 @@ def by_enumeration(p, labels, blank):
     return -np.log(total)
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(st.integers(0, 10_000), st.integers(0, 2))
 def test_ctc_sums_all_alignments(loss, seed, blank):
     r = np.random.default_rng(seed)
