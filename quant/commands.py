@@ -19,7 +19,13 @@ _DATA = "an .npz, a built-in set (digits, digits-ink) or FILE.py:function"
 def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Options that several commands have."""
     table: dict[str, Any] = {
-        "metric": click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Metric to report; repeat."),
+        "metric": click.option(
+            "--metric",
+            "metrics",
+            multiple=True,
+            metavar="NAME[:PARAM=VALUE]",
+            help="Metric to report, the primary one first; repeat.",
+        ),
         "device": click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True),
         "threads": click.option("--threads", type=click.IntRange(1), default=1, show_default=True),
         "seed": click.option("--seed", type=int, default=0, show_default=True),

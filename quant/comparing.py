@@ -42,7 +42,7 @@ def compare(
         a: a file or its bytes.
         b: another.
         data: samples for accuracy and timing, whatever `quant.open_data` takes; None times on random inputs only.
-        metrics: names from `quant.metrics.METRICS`; the task's default set where None.
+        metrics: NAME[:PARAMETER=VALUE]... of `quant.metrics.METRICS`; the task's default set where None.
         device: where to run both.
         threads: that one operator may use.
         seed: of random inputs and resampling.

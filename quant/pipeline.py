@@ -81,7 +81,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
         evaluation: labelled samples to measure the drop on; None reports fidelity to float on the samples held back.
         output: where to write the int8 model; the float model is written beside it as `NAME.float.onnx`.
         target: what the file is made for: "cpu".
-        metrics: names from `quant.metrics.METRICS`; the task's default set where None.
+        metrics: NAME[:PARAMETER=VALUE]... of `quant.metrics.METRICS`; the task's default set where None.
         max_drop: the most accuracy to lose. Placements are tried, fastest first, until the interval of the drop lies
             below it. Where none does, the fastest is kept and `budget` of the result is False.
         weights: a state dict for a factory or a named model.

@@ -75,7 +75,7 @@ def _text(lines: Iterable[str]) -> str:
 
 def metric_lines(comparison: Comparison, names: tuple[str, str]) -> list[str]:
     """The table of metrics, the confusion matrices, and what was assumed."""
-    headers = ("metric", *names, "drop", "95% interval of the drop", "verdict", "n")
+    headers = ("metric", *names, "drop", "95% interval of the drop", "verdict", "n", "detectable")
     rows = [_metric_row(metric) for metric in comparison.metrics.values()]
     table = tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=_metric_alignment(headers))
     lines = table.splitlines()
@@ -83,7 +83,16 @@ def metric_lines(comparison: Comparison, names: tuple[str, str]) -> list[str]:
     if matrices is not None and len(matrices[0]) <= 20:
         lines += ["", f"confusion matrix, rows: truth, columns: prediction; {names[0]} left, {names[1]} right"]
         lines += _side_by_side(*matrices)
+    lines += (
+        [_detectable_line(comparison)] if any(m.detectable is not None for m in comparison.metrics.values()) else []
+    )
+    lines += [f"{m.name}: McNemar's exact p = {m.p:.3g}" for m in comparison.metrics.values() if m.p is not None]
     return [*lines, *(f"note: {note}" for note in comparison.notes)]
+
+
+def _detectable_line(comparison: Comparison) -> str:
+    first = next(m for m in comparison.metrics.values() if m.detectable is not None)
+    return f"detectable: the smallest drop that so many could show; {first.detectable:.4f} with {first.n} {first.unit}s"
 
 
 def _metric_alignment(headers: Sequence[str]) -> tuple[str, ...]:
@@ -102,8 +111,9 @@ def _metric_row(metric: MetricResult) -> tuple[str, ...]:
         number(metric.int8),
         number(metric.drop, sign=True),
         interval,
-        metric.verdict or "",
+        f"{metric.verdict} at {metric.n} {metric.unit}s" if metric.verdict == "cannot tell" else metric.verdict,
         str(metric.n),
+        number(metric.detectable),
     )
 
 

@@ -9,7 +9,9 @@ from quant.metrics import confusion
 from quant.metrics.base import Family, Parameter
 from quant.metrics.calibration import Brier, CalibrationError
 from quant.metrics.class_counts import ClassRatio, Right
-from quant.metrics.curves import RankArea, Sweep, auc, average_precision
+from quant.metrics.curves import auc, average_precision
+from quant.metrics.ranking import RankArea
+from quant.metrics.sweep import Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

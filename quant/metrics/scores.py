@@ -175,9 +175,10 @@ def log_odds(scores: np.ndarray, kind: str) -> Floats:
             return np.asarray(np.log(p) - np.log1p(-np.minimum(p, 1.0)))
         top = scores.argmax(axis=1)[:, None]
         shifted = scores.astype(np.float64) - np.take_along_axis(scores, top, axis=1)
-        odds = np.exp(shifted)
+        odds, below = np.exp(shifted), shifted.copy()
         np.put_along_axis(odds, top, 0.0, axis=1)
-        below = odds.sum(axis=1, keepdims=True)  # all but the best one
-        others = 1 + below - odds
-        np.put_along_axis(others, top, below, axis=1)
-        return np.asarray(shifted - np.log(others))
+        np.put_along_axis(below, top, -np.inf, axis=1)
+        second = below.max(axis=1, keepdims=True)  # the others of the best one, however far below
+        others = np.log(1 + odds.sum(axis=1, keepdims=True) - odds)
+        np.put_along_axis(others, top, second + np.log(np.exp(below - second).sum(axis=1, keepdims=True)), axis=1)
+        return np.asarray(shifted - others)
