@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from profiler.errors import UsageError
 from quant.metrics.classification import CLASSIFICATION
 from quant.metrics.closeness import FIDELITY
+from quant.metrics.losses import LOSSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 METRICS: Mapping[str, Family] = {
     **CLASSIFICATION,
     **FIDELITY,
+    **LOSSES,
 }
 
 _NEXT_PARAMETER = re.compile(r":(?=[A-Za-z_]\w*=)")  # a value may hold a colon, as the names of some outputs do

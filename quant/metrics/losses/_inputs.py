@@ -1,10 +1,12 @@
 """What a loss takes from a batch, by name, and what it refuses; a message says what is there and what is wanted.
 
-Samples in messages are counted from 0 within the batch.
+The functions here see arrays only: they name a sample by its place in the batch, and `located` says which one that is
+among all.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -12,7 +14,7 @@ import numpy as np
 from profiler.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy.typing as npt
     import torch
@@ -26,6 +28,34 @@ T = TypeVar("T")
 
 REFERENCE, INPUT, NONE = "reference", "input", "none"
 SUM_TOLERANCE = 1e-3  # of probabilities: float16 softmax
+
+
+class SampleError(DataError):
+    """Something is wrong with one sample.
+
+    Args:
+        message: with `{sample}` where its number goes.
+        index: its place in the batch.
+    """
+
+    def __init__(self, message: str, index: int) -> None:
+        super().__init__(message.replace("{sample}", f"sample {index}"))
+        self.message = message
+        self.index = index
+
+
+@contextmanager
+def located(batch: Evaluated) -> Iterator[None]:
+    """Samples named by their number among all.
+
+    Raises:
+        DataError: what came out of it.
+    """
+    try:
+        yield
+    except SampleError as error:
+        number = batch.sample(error.index)
+        raise DataError(error.message.replace("{sample}", f"sample {number}")) from error
 
 
 def tensor(array: npt.ArrayLike) -> torch.Tensor:
@@ -80,14 +110,23 @@ def needed(*names: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name not in (REFERENCE, INPUT, NONE, "")))
 
 
-def _picked(arrays: Mapping[str, np.ndarray], name: str | int, what: str) -> np.ndarray:
+def name_of(arrays: Mapping[str, np.ndarray], name: str | int, what: str) -> str:
+    """The name of an array that is given by name or position, the first by neither.
+
+    Raises:
+        UsageError: there is none.
+    """
     names = list(arrays)
-    if str(name) not in arrays:
-        position = 0 if name == "" else int(name) if str(name).isdecimal() else len(names)
-        if position >= len(names):
-            raise UsageError(f"there is no {what} {str(name)!r}; there is {_listed(names) or 'none'}")
-        name = names[position]
-    return np.asarray(arrays[str(name)])
+    if str(name) in arrays:
+        return str(name)
+    position = 0 if name == "" else int(name) if str(name).isdecimal() else len(names)
+    if position >= len(names):
+        raise UsageError(f"there is no {what} {str(name)!r}; there is {_listed(names) or 'none'}")
+    return names[position]
+
+
+def _picked(arrays: Mapping[str, np.ndarray], name: str | int, what: str) -> np.ndarray:
+    return np.asarray(arrays[name_of(arrays, name, what)])
 
 
 def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
@@ -105,7 +144,7 @@ def same_shape(output: np.ndarray, target: np.ndarray, what: str = "labels") -> 
         raise DataError(f"the output has the size {output.shape}, the {what} {target.shape}; they have to be the same")
     found = target.astype(np.float64).reshape(output.shape)
     if not np.isfinite(found).all():
-        raise DataError(f"the {what} of sample {_first(~np.isfinite(found))} hold NaN or infinity")
+        raise SampleError(f"the {what} of {{sample}} hold NaN or infinity", first_of(~np.isfinite(found)))
     return output.astype(np.float64), found
 
 
@@ -131,13 +170,13 @@ def whole(labels: np.ndarray, least: int, most: int, what: str, ignored: int | N
     """
     found = labels.astype(np.int64)
     if not np.array_equal(found, labels):
-        raise DataError(f"the labels of sample {_first(found != labels)} are no whole numbers; classes are")
+        raise SampleError("the labels of {sample} are no whole numbers; classes are", first_of(found != labels))
     outside = (found < least) | (found > most)
     if ignored is not None:
         outside &= found != ignored
     if outside.any():
         value = found[outside].flat[0]
-        raise DataError(f"sample {_first(outside)} has the label {value}; {what} run from {least} to {most}")
+        raise SampleError(f"{{sample}} has the label {value}; {what} run from {least} to {most}", first_of(outside))
     return found
 
 
@@ -150,7 +189,8 @@ def within(values: Floats, least: float, most: float, what: str, hint: str) -> F
     outside = ~((values >= least) & (values <= most))
     if outside.any():
         value = values[outside].flat[0]
-        raise DataError(f"{what} of sample {_first(outside)}: {value:g} is not between {least:g} and {most:g}; {hint}")
+        limits = f"{least:g} and {most:g}"
+        raise SampleError(f"{what} of {{sample}}: {value:g} is not between {limits}; {hint}", first_of(outside))
     return values
 
 
@@ -163,7 +203,7 @@ def distributions(values: np.ndarray, what: str, hint: str) -> Floats:
     found = within(values.astype(np.float64), 0.0, 1.0 + SUM_TOLERANCE, what, hint)
     off = np.abs(found.sum(axis=1) - 1) > SUM_TOLERANCE
     if off.any():
-        raise DataError(f"{what} of sample {_first(off)} do not have the sum 1; {hint}")
+        raise SampleError(f"{what} of {{sample}} do not have the sum 1; {hint}", first_of(off))
     return found
 
 
@@ -179,7 +219,7 @@ def same_vectors(**arrays: np.ndarray) -> None:
         raise DataError(f"vectors of one size (n, d) are wanted, got {said}")
 
 
-def _first(wrong: np.ndarray) -> int:
+def first_of(wrong: np.ndarray) -> int:
     """The first sample of which something is wrong."""
     return int(np.argmax(wrong.reshape(len(wrong), -1).any(axis=1)))
 

@@ -20,8 +20,9 @@ import numpy as np
 
 from profiler.errors import DataError, UsageError
 from quant.metrics.base import Evaluated, Family, Metric, Parameter
-from quant.metrics.losses._inputs import at_least, label_of, needed, output_of, per_sample, whole, within
-from quant.metrics.losses._loss import CLAMP, CLAMP_DEFAULT, FROM_LOGITS, OUTPUT
+from quant.metrics.losses._inputs import at_least, label_of, located, needed, output_of, per_sample, whole, within
+from quant.metrics.losses._kind import AUTO, FROM_LOGITS, are_logits, checked
+from quant.metrics.losses._loss import CLAMP, CLAMP_DEFAULT, OUTPUT
 from quant.metrics.losses.probabilistic import PROBABILITIES, binary_log_probabilities
 
 if TYPE_CHECKING:
@@ -37,12 +38,12 @@ if TYPE_CHECKING:
 
 def minus_log(scores: npt.ArrayLike, *, from_logits: bool = True, clamp: float = CLAMP_DEFAULT) -> Floats:
     """-log D of every sample: (n, ...) -> (n,)."""
-    return -per_sample(binary_log_probabilities(scores, from_logits=from_logits, clamp=clamp)[0].numpy())
+    return -per_sample(binary_log_probabilities(scores, from_logits=from_logits, clamp=clamp)[0])
 
 
 def log_rest(scores: npt.ArrayLike, *, from_logits: bool = True, clamp: float = CLAMP_DEFAULT) -> Floats:
     """log(1 - D) of every sample: (n, ...) -> (n,)."""
-    return per_sample(binary_log_probabilities(scores, from_logits=from_logits, clamp=clamp)[1].numpy())
+    return per_sample(binary_log_probabilities(scores, from_logits=from_logits, clamp=clamp)[1])
 
 
 def raw(scores: npt.ArrayLike, **_: object) -> Floats:
@@ -82,7 +83,7 @@ class Adversarial(Metric):
     target: str
     real: str
     fake: str
-    from_logits: bool
+    from_logits: object
     clamp: float
     needs: tuple[str, ...]
     higher_is_better = False
@@ -90,28 +91,40 @@ class Adversarial(Metric):
 
     def collect(self, batch: Evaluated) -> Records:
         """Terms and counts of real samples, then of fake ones."""
+        with located(batch):
+            return self._records(batch)
+
+    def _records(self, batch: Evaluated) -> Records:
         if self.fake:
-            fake = self._scores(batch, self.fake)
-            real = self._scores(batch, self.real) if self.terms.needs_real else fake
+            fake, options = self._scores(batch, self.fake)
+            real, options = self._scores(batch, self.real) if self.terms.needs_real else (fake, options)
             is_real = is_fake = np.ones(len(fake), bool)
         else:
-            real = fake = self._scores(batch, self.output)
+            fake, options = self._scores(batch, self.output)
+            real = fake
             labels = label_of(batch, self.target)
             if labels.size != len(fake):
                 raise DataError(f"the labels have the size {labels.shape}; one per sample is wanted, ({len(fake)},)")
             is_real = whole(labels.reshape(-1), 0, 1, "fake and real") == 1
             is_fake = ~is_real
         (a, on_real), (b, on_fake) = self.terms.real, self.terms.fake
-        options = {"from_logits": self.from_logits, "clamp": self.clamp}
         first = np.where(is_real, a * on_real(real, **options), 0.0)
         second = np.where(is_fake, b * on_fake(fake, **options), 0.0)
         return first, is_real.astype(np.float64), second, is_fake.astype(np.float64)
 
-    def _scores(self, batch: Evaluated, name: str) -> Floats:
+    def _scores(self, batch: Evaluated, name: str) -> tuple[Floats, dict[str, Any]]:
+        """What a discriminator gives, and how it is to be read."""
         scores = output_of(batch, name).astype(np.float64)
-        if not self.from_logits:
+        if self.from_logits is None:
+            return scores, {}
+        logits = are_logits(batch, name, self.from_logits, classes=False)
+        if not logits:
             within(scores, 0.0, 1.0, "the output", PROBABILITIES)
-        return scores
+        return scores, {"from_logits": logits, "clamp": self.clamp}
+
+    def strata(self, records: Records) -> np.ndarray | None:
+        """Draws keep the shares of real and fake samples where both enter."""
+        return records[1] + 2 * records[3] if self.terms.needs_real else None
 
     def value(self, records: Records) -> float:
         """As `Metric`.
@@ -139,10 +152,14 @@ def _build(
     target: str = "y",
     real: str = "",
     fake: str = "",
-    from_logits: bool = True,
+    from_logits: object = None,
     clamp: float = CLAMP_DEFAULT,
 ) -> Metric:
     at_least(0, above=True, clamp=clamp)
+    if from_logits is None and not name.startswith("wgan"):
+        from_logits = AUTO
+    if from_logits is not None:
+        checked(from_logits)
     terms = _TERMS[name]
     if real and not fake:
         raise UsageError(f"{name}: real= goes with fake=")

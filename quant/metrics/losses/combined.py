@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from profiler.errors import UsageError
 from quant.metrics.base import Evaluated, Family, Metric, Parameter
-from quant.metrics.losses._inputs import at_least, chosen, numbers
+from quant.metrics.losses._inputs import at_least, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 _NEXT = re.compile(r"\+(?=[a-z])")  # 1e+3 is a number
-_BOOLEANS = {"true": True, "false": False}
-_READERS: Mapping[type, Callable[[str], Any]] = {bool: lambda text: _BOOLEANS[text.lower()], int: int, float: float}
+_PARAMETER = re.compile(r"/(?=\w+=)")  # any other is part of a value, as in names of outputs
 
 
 def weighted(losses: npt.ArrayLike, weights: npt.ArrayLike) -> Floats:
@@ -54,6 +53,7 @@ class _Combined(Metric):
     combine: Callable[[npt.ArrayLike], Floats]
     arrays: int
     needs: tuple[str, ...]
+    refers: bool
     higher_is_better = False
 
     def collect(self, batch: Evaluated) -> Records:
@@ -73,31 +73,19 @@ class _Combined(Metric):
         return self.combine([part.resampled(own, weights) for part, own in self._split(records)])
 
 
-def _read(family: Family, name: str, text: str) -> tuple[str, Any]:
-    parameter, found, value = text.partition("=")
-    if not found or parameter not in family.parameters:
-        raise UsageError(f"{name}/{text}: {name} has the parameters {', '.join(family.parameters)}, as NAME=VALUE")
-    known = family.parameters[parameter]
-    try:
-        read = _READERS.get(type(known.default), str)(value)
-    except (KeyError, ValueError):
-        raise UsageError(f"{name}/{text}: a value like {known.default} is wanted") from None
-    if known.choices and read not in known.choices:
-        raise UsageError(f"{name}/{text}: there is {', '.join(map(str, known.choices))}")
-    return parameter, read
-
-
 def _parts(losses: str) -> tuple[Metric, ...]:
     """The losses of a sum, from their text."""
-    from quant.metrics.losses import LOSSES  # which this module is a part of
+    from quant.metrics.losses import LOSSES  # which this module is a part of, as the registry's table is
+    from quant.metrics.registry import parse
 
+    if not losses:
+        raise UsageError("name the losses to add up: losses=ce+mse/output=box/target=boxes")
     found = []
     for text in _NEXT.split(losses):
-        name, *settings = text.split("/")
-        family = chosen(LOSSES, name, "losses")
-        metric = family.build(**dict(_read(family, name, setting) for setting in settings))
+        spec = parse(_PARAMETER.sub(":", text), LOSSES)
+        metric = spec.build()
         if metric.higher_is_better:
-            raise UsageError(f"{name} is better the higher it is, and does not go into a sum of losses")
+            raise UsageError(f"{spec.name} is better the higher it is, and does not go into a sum of losses")
         found.append(metric)
     return tuple(found)
 
@@ -107,8 +95,9 @@ def _combined(losses: str, each: Floats, name: str, combine: Callable[[npt.Array
     if len(each) not in (1, len(parts)):
         raise UsageError(f"{name}: {len(each)} numbers for {len(parts)} losses; give one for each, or one for all")
     every = np.broadcast_to(each, len(parts))
+    refers = any(part.refers or not part.needs for part in parts)
     needs = tuple(dict.fromkeys(label for part in parts for label in part.needs))
-    return _Combined(parts, lambda values: combine(values, every), sum(map(_arrays, parts)), needs)
+    return _Combined(parts, lambda values: combine(values, every), sum(map(_arrays, parts)), needs, refers)
 
 
 def _build_weighted(*, losses: str = "", weights: object = "1") -> Metric:

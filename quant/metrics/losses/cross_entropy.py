@@ -23,14 +23,16 @@ from quant.metrics.losses._inputs import (
     classes_of,
     distributions,
     label_of,
+    located,
     needed,
     numbers,
     output_of,
     tensor,
     within,
 )
-from quant.metrics.losses._loss import CLAMP, CLAMP_DEFAULT, FROM_LOGITS, LABELS, OUTPUT, Loss
-from quant.metrics.losses.probabilistic import PROBABILITIES, class_log_probabilities, refuse_probabilities
+from quant.metrics.losses._kind import AUTO, FROM_LOGITS, are_logits, checked
+from quant.metrics.losses._loss import CLAMP, CLAMP_DEFAULT, LABELS, OUTPUT, Loss
+from quant.metrics.losses.probabilistic import PROBABILITIES, class_log_probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,18 +114,19 @@ def cross_entropy(
 
 @dataclass(frozen=True)
 class _Options:
-    from_logits: bool
+    from_logits: object
     clamp: float
     label_smoothing: float
     weight: Floats | None
     ignore_index: int | None
     sparse: bool
 
-    def parts(self, output: np.ndarray, labels: np.ndarray) -> Parts:
+    def parts(self, batch: Evaluated, name: str, labels: np.ndarray) -> Parts:
         """Losses and weights per position, of whatever form the labels are."""
-        self._check(output)
+        output, logits = output_of(batch, name), are_logits(batch, name, self.from_logits)
+        self._check(output, logits)
         common: dict[str, Any] = {
-            "from_logits": self.from_logits,
+            "from_logits": logits,
             "clamp": self.clamp,
             "label_smoothing": self.label_smoothing,
             "weight": self.weight,
@@ -136,10 +139,8 @@ class _Options:
         classes = classes_of(labels, output, self.ignore_index)
         return sparse_cross_entropy(output, classes, ignore_index=self.ignore_index, **common)
 
-    def _check(self, output: np.ndarray) -> None:
-        if self.from_logits:
-            refuse_probabilities(output)
-        else:
+    def _check(self, output: np.ndarray, logits: bool) -> None:  # noqa: FBT001  # internal
+        if not logits:
             within(output.astype(np.float64), 0.0, 1.0, "the output", PROBABILITIES)
         if self.weight is not None and output.ndim > 1 and len(self.weight) != output.shape[1]:
             raise DataError(f"{len(self.weight)} weights for {output.shape[1]} classes, output {output.shape}")
@@ -161,9 +162,13 @@ class _Balanced(Metric):
 
     def collect(self, batch: Evaluated) -> Records:
         """Losses and classes, or sums and counts."""
+        with located(batch):
+            return self._records(batch)
+
+    def _records(self, batch: Evaluated) -> Records:
         output = output_of(batch, self.output)
         classes = classes_of(label_of(batch, self.target), output, self.options.ignore_index)
-        losses, counted = self.options.parts(output, classes)
+        losses, counted = self.options.parts(batch, self.output, classes)
         if classes.ndim == 1:
             return losses, np.where(counted > 0, classes, -1)
         n, of = len(output), output.shape[1]
@@ -197,11 +202,19 @@ class _Balanced(Metric):
         return np.add.reduceat(drawn * first[order], starts, axis=1), np.add.reduceat(drawn, starts, axis=1)
 
 
+class _CrossEntropy(Loss):
+    """A mean that some samples may weigh nothing in."""
+
+    def count(self, records: Records) -> int:
+        """Samples that are not ignored."""
+        return int(np.count_nonzero(records[1]))
+
+
 def _build(
     *,
     output: str = "",
     target: str = "y",
-    from_logits: bool = True,
+    from_logits: object = AUTO,
     clamp: float = CLAMP_DEFAULT,
     label_smoothing: float = 0.0,
     weight: object = NONE,
@@ -210,6 +223,7 @@ def _build(
 ) -> Metric:
     at_least(0, label_smoothing=label_smoothing)
     at_least(0, above=True, clamp=clamp)
+    checked(from_logits)
     if label_smoothing > 1:
         raise UsageError(f"label_smoothing={label_smoothing:g} lies above 1")
     balanced = isinstance(weight, str) and weight == BALANCED
@@ -224,10 +238,10 @@ def _build(
         return _Balanced(options, output, target, needed(target))
 
     def losses(batch: Evaluated) -> Parts:
-        top, bottom = options.parts(output_of(batch, output), label_of(batch, target))
+        top, bottom = options.parts(batch, output, label_of(batch, target))
         return top.reshape(len(top), -1).sum(axis=1), bottom.reshape(len(bottom), -1).sum(axis=1)
 
-    return Loss(losses, needed(target))
+    return _CrossEntropy(losses, needed(target))
 
 
 def _build_sparse(**parameters: Any) -> Metric:  # noqa: ANN401  # the registry's

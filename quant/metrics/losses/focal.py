@@ -27,12 +27,12 @@ from quant.metrics.losses._inputs import (
     whole,
     within,
 )
-from quant.metrics.losses._loss import CLAMP, CLAMP_DEFAULT, FROM_LOGITS, LABELS, OUTPUT, Loss
+from quant.metrics.losses._kind import AUTO, FROM_LOGITS, are_logits, checked
+from quant.metrics.losses._loss import CLAMP, CLAMP_DEFAULT, LABELS, OUTPUT, Loss
 from quant.metrics.losses.probabilistic import (
     PROBABILITIES,
     binary_log_probabilities,
     class_log_probabilities,
-    refuse_probabilities,
 )
 
 if TYPE_CHECKING:
@@ -74,26 +74,25 @@ def true_log_probabilities(
     """
     if not from_logits:
         within(output.astype(np.float64), 0.0, 1.0, "the output", PROBABILITIES)
-    if _is_binary(output, labels):
+    if is_binary(output, labels):
         found, wanted = same_shape(output, labels)
         positive = whole(wanted, 0, 1, "the classes") == 1
         log_p, log_q = binary_log_probabilities(found, from_logits=from_logits, clamp=clamp)
-        return np.where(positive, log_p.numpy(), log_q.numpy())
-    if from_logits:
-        refuse_probabilities(output)
+        return np.where(positive, log_p, log_q)
     classes = classes_of(labels, output)
     every = class_log_probabilities(output, from_logits=from_logits, clamp=clamp).movedim(1, -1).numpy()
     return np.asarray(np.take_along_axis(every, classes[..., None], axis=-1)[..., 0])
 
 
-def _is_binary(output: np.ndarray, labels: np.ndarray) -> bool:
+def is_binary(output: np.ndarray, labels: np.ndarray) -> bool:
+    """Whether every number of the output has a label of its own, 0 or 1."""
     return output.size == labels.size
 
 
 def _alphas(alpha: Floats | None, output: np.ndarray, labels: np.ndarray) -> Floats:
     if alpha is None:
         return np.ones(1)
-    if _is_binary(output, labels):
+    if is_binary(output, labels):
         if len(alpha) > 1:
             raise DataError(f"one alpha for two classes (of the positive one), got {len(alpha)}")
         return np.where(labels.reshape(output.shape) == 1, alpha, 1 - alpha)
@@ -120,7 +119,8 @@ class _Entropy(Loss):
         return np.where(total > 0, np.log(np.where(total > 0, total, 1.0)) - mean, 0.0)
 
 
-def _checked(gamma: float, clamp: float) -> None:
+def _checked(gamma: float, clamp: float, from_logits: object) -> None:
+    checked(from_logits)
     at_least(0, gamma=gamma)
     at_least(0, above=True, clamp=clamp)
 
@@ -129,19 +129,20 @@ def _build_focal(
     *,
     output: str = "",
     target: str = "y",
-    from_logits: bool = True,
+    from_logits: object = AUTO,
     clamp: float = CLAMP_DEFAULT,
     gamma: float = 2.0,
     alpha: object = NONE,
 ) -> Metric:
-    _checked(gamma, clamp)
+    _checked(gamma, clamp, from_logits)
     given = None if alpha in (NONE, None) else numbers(alpha, "alpha")
     if given is not None and (given.min() < 0 or (len(given) == 1 and given[0] > 1)):
         raise UsageError(f"alpha={alpha}: a number from 0 to 1, or one of at least 0 for every class")
 
     def losses(batch: Evaluated) -> Floats:
         scores, labels = output_of(batch, output), label_of(batch, target)
-        log_p = true_log_probabilities(scores, labels, from_logits=from_logits, clamp=clamp)
+        logits = are_logits(batch, output, from_logits, classes=not is_binary(scores, labels))
+        log_p = true_log_probabilities(scores, labels, from_logits=logits, clamp=clamp)
         return per_sample(focal(log_p, gamma, _alphas(given, scores, labels)))
 
     return Loss(losses, needed(target))
@@ -152,15 +153,16 @@ def _build_weights(
     *,
     output: str = "",
     target: str = "y",
-    from_logits: bool = True,
+    from_logits: object = AUTO,
     clamp: float = CLAMP_DEFAULT,
     gamma: float = 2.0,
 ) -> Metric:
-    _checked(gamma, clamp)
+    _checked(gamma, clamp, from_logits)
 
     def parts(batch: Evaluated) -> Parts:
         scores, labels = output_of(batch, output), label_of(batch, target)
-        log_p = true_log_probabilities(scores, labels, from_logits=from_logits, clamp=clamp)
+        logits = are_logits(batch, output, from_logits, classes=not is_binary(scores, labels))
+        log_p = true_log_probabilities(scores, labels, from_logits=logits, clamp=clamp)
         w = focal_weights(log_p, gamma).reshape(len(scores), -1)
         spread = w * np.log(np.where(w > 0, w, 1.0))
         return (w if kind is _Total else spread).sum(axis=1), w.sum(axis=1)

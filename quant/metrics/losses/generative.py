@@ -28,7 +28,8 @@ from quant.metrics.losses._inputs import (
     target_of,
     within,
 )
-from quant.metrics.losses._loss import CLAMP, CLAMP_DEFAULT, FROM_LOGITS, Loss
+from quant.metrics.losses._kind import AUTO, FROM_LOGITS, are_logits, checked
+from quant.metrics.losses._loss import CLAMP, CLAMP_DEFAULT, Loss, drop_bounds
 from quant.metrics.losses.probabilistic import PROBABILITIES, bce
 
 if TYPE_CHECKING:
@@ -74,11 +75,12 @@ def _build_elbo(
     target: str = INPUT,
     likelihood: str = "gaussian",
     beta: float = 1.0,
-    from_logits: bool = True,
+    from_logits: object = AUTO,
     clamp: float = CLAMP_DEFAULT,
 ) -> Metric:
     at_least(0, beta=beta)
     at_least(0, above=True, clamp=clamp)
+    checked(from_logits)
     reconstructed = chosen(_LIKELIHOODS, likelihood, "likelihood")
 
     def losses(batch: Evaluated) -> Floats:
@@ -87,11 +89,13 @@ def _build_elbo(
         )
         mu, lv = (x.reshape(len(x), -1) for x in (output_of(batch, mean), output_of(batch, logvar)))
         same_vectors(mean=mu, logvar=lv)
+        logits = True
         if likelihood == "bernoulli":
             within(wanted, 0.0, 1.0, "the data to reconstruct", "likelihood=gaussian takes any numbers")
-            if not from_logits:
+            logits = are_logits(batch, reconstruction, from_logits, classes=False)
+            if not logits:
                 within(found, 0.0, 1.0, "the reconstruction", PROBABILITIES)
-        return reconstructed(found, wanted, from_logits=from_logits, clamp=clamp) + beta * gaussian_kl(mu, lv)
+        return reconstructed(found, wanted, from_logits=logits, clamp=clamp) + beta * gaussian_kl(mu, lv)
 
     return Loss(losses, needed(target))
 
@@ -126,7 +130,7 @@ def _build_perceptual(*, features: str = "", weights: object = "1") -> Metric:
             {name: found for name, (found, _) in pairs.items()}, {name: r for name, (_, r) in pairs.items()}, each
         )
 
-    return Loss(losses, ())
+    return Loss(losses, (), drop_bounds(REFERENCE))
 
 
 def _output(position: str, what: str) -> Parameter:

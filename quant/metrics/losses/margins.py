@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from profiler.errors import DataError, UsageError
+from profiler.errors import UsageError
 from quant.metrics.base import Evaluated, Family, Metric, Parameter
 from quant.metrics.losses._inputs import (
+    SampleError,
     at_least,
     chosen,
     classes_of,
+    first_of,
     label_of,
     needed,
     output_of,
@@ -77,11 +79,11 @@ def _build_hinge(
         scores, labels = same_shape(output_of(batch, output), label_of(batch, target))
         known = (labels == 1) | (labels == negative)
         if not known.all():
-            sample = int(np.argmin(known.reshape(len(known), -1).all(axis=1)))
             value = labels[~known].flat[0]
-            raise DataError(
-                f"sample {sample} has the label {value:g}; {negative} and 1 are wanted. "
-                "hinge:negative=0 takes 0 and 1, multiclass_hinge takes classes"
+            raise SampleError(
+                f"{{sample}} has the label {value:g}; {negative} and 1 are wanted. "
+                "hinge:negative=0 takes 0 and 1, multiclass_hinge takes classes",
+                first_of(~known),
             )
         return hinge(scores, np.where(labels == 1, 1, -1), margin=margin, squared=squared)
 

@@ -13,9 +13,11 @@ import numpy as np
 
 from profiler.errors import DataError
 from quant.metrics.base import Evaluated, Family, Metric, Parameter
-from quant.metrics.losses._inputs import at_least, label_of, needed, output_of
+from quant.metrics.losses._inputs import at_least, label_of, needed, output_of, within
+from quant.metrics.losses._kind import AUTO, FROM_LOGITS, are_logits, checked
 from quant.metrics.losses._loss import Loss
 from quant.metrics.losses.cross_entropy import sparse_cross_entropy
+from quant.metrics.losses.probabilistic import PROBABILITIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,15 +39,17 @@ def multibin(
     *,
     weight: float = 1.0,
     overlap: float = 0.1,
+    from_logits: bool = True,
 ) -> Floats:
     """Multi-bin loss of every sample, (n,).
 
     Args:
-        confidence: logits of the bins, (n, B).
+        confidence: of the bins, (n, B).
         residual: dtheta_i in radians, (n, B), or its cosine and sine up to a factor, (n, B, 2).
         angles: theta in radians, any turn, (n,).
         weight: w of the localization.
         overlap: in radians, how far a bin reaches into each neighbour.
+        from_logits: whether the confidences are logits; probabilities if not.
     """
     scores, found = (np.asarray(x, dtype=np.float64) for x in (confidence, residual))
     turn = np.arctan2(found[..., 1], found[..., 0]) if found.ndim == 3 else found
@@ -56,13 +60,22 @@ def multibin(
     covers = distance <= np.pi / bins + overlap
     covers[np.arange(len(covers)), nearest] = True  # a border is in a bin, whatever rounding says
     localization = -(np.cos(away - turn) * covers).sum(axis=1) / covers.sum(axis=1)
-    return np.asarray(sparse_cross_entropy(scores, nearest)[0] + weight * localization, dtype=np.float64)
+    return np.asarray(
+        sparse_cross_entropy(scores, nearest, from_logits=from_logits)[0] + weight * localization, dtype=np.float64
+    )
 
 
 def _build(
-    *, confidence: str = "0", residual: str = "1", target: str = "y", weight: float = 1.0, overlap: float = 0.1
+    *,
+    confidence: str = "0",
+    residual: str = "1",
+    target: str = "y",
+    weight: float = 1.0,
+    overlap: float = 0.1,
+    from_logits: object = AUTO,
 ) -> Metric:
     at_least(0, weight=weight, overlap=overlap)
+    checked(from_logits)
 
     def losses(batch: Evaluated) -> Floats:
         scores, turn, angles = output_of(batch, confidence), output_of(batch, residual), label_of(batch, target)
@@ -77,7 +90,10 @@ def _build(
             raise DataError(
                 f"the labels have the size {angles.shape}; one angle per sample is wanted, ({len(scores)},)"
             )
-        return multibin(scores, turn, angles.reshape(-1), weight=weight, overlap=overlap)
+        logits = are_logits(batch, confidence, from_logits)
+        if not logits:
+            within(scores.astype(np.float64), 0.0, 1.0, "the confidences", PROBABILITIES)
+        return multibin(scores, turn, angles.reshape(-1), weight=weight, overlap=overlap, from_logits=logits)
 
     return Loss(losses, needed(target))
 
@@ -93,6 +109,7 @@ FAMILIES: Mapping[str, Family] = {
             ),
             "target": Parameter("y", help="angles in radians by name"),
             "weight": Parameter(1.0, help="w of the localization"),
+            "from_logits": FROM_LOGITS,
             "overlap": Parameter(0.1, help="radians by which a bin reaches into each neighbour"),
         },
     )

@@ -22,8 +22,9 @@ from quant.metrics.losses._inputs import (
     whole,
     within,
 )
-from quant.metrics.losses._loss import FROM_LOGITS, LABELS, OUTPUT, Loss
-from quant.metrics.losses.probabilistic import PROBABILITIES, refuse_probabilities
+from quant.metrics.losses._kind import AUTO, FROM_LOGITS, are_logits, checked
+from quant.metrics.losses._loss import LABELS, OUTPUT, Loss
+from quant.metrics.losses.probabilistic import PROBABILITIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,24 +45,25 @@ def _build(
     *,
     output: str = "",
     target: str = "y",
-    from_logits: bool = True,
+    from_logits: object = AUTO,
     smooth: float = 1.0,
 ) -> Metric:
     at_least(0, smooth=smooth)
+    checked(from_logits)
 
     def losses(batch: Evaluated) -> Floats:
         maps, labels = output_of(batch, output), label_of(batch, target)
-        if not from_logits:
+        binary = maps.size == labels.size
+        logits = are_logits(batch, output, from_logits, classes=not binary)
+        if not logits:
             within(maps.astype(np.float64), 0.0, 1.0, "the output", PROBABILITIES)
-        if maps.size == labels.size:
+        if binary:
             found, wanted = same_shape(maps, labels)
             truth = whole(wanted, 0, 1, "the classes").reshape(len(maps), -1)
-            p = tensor(found).sigmoid().numpy() if from_logits else found
+            p = tensor(found).sigmoid().numpy() if logits else found
             return dice_loss(p.reshape(truth.shape), truth, smooth)
-        if from_logits:
-            refuse_probabilities(maps)
         classes = classes_of(labels, maps).reshape(len(maps), 1, -1)
-        p = tensor(maps).softmax(dim=1).numpy() if from_logits else maps
+        p = tensor(maps).softmax(dim=1).numpy() if logits else maps
         p = p.reshape(*maps.shape[:2], -1)
         truth = classes == np.arange(maps.shape[1]).reshape(1, -1, 1)
         return np.asarray(dice_loss(p, truth, smooth).mean(axis=1), dtype=np.float64)

@@ -1,7 +1,7 @@
 """Losses of probabilities: binary cross-entropy and the Kullback-Leibler divergence, in nats.
 
 BCE = -(y log p + (1 - y) log(1 - p)); KL(p, q) = sum p log(p/q), p the reference and q what is judged: never negative,
-and equal to the cross-entropy where p is one-hot. Sources: torch.nn.functional, which computes both.
+and equal to the cross-entropy where p is one-hot. Both as in torch.nn.functional, which computes the second.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from quant.metrics.losses._inputs import (
     tensor,
     within,
 )
-from quant.metrics.losses._loss import CLAMP, CLAMP_DEFAULT, FROM_LOGITS, LABELS, OUTPUT, Loss
+from quant.metrics.losses._kind import AUTO, FROM_LOGITS, are_logits, checked
+from quant.metrics.losses._loss import CLAMP, CLAMP_DEFAULT, LABELS, OUTPUT, Loss, drop_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,14 +39,12 @@ if TYPE_CHECKING:
 
 def binary_log_probabilities(
     output: npt.ArrayLike, *, from_logits: bool = True, clamp: float = CLAMP_DEFAULT
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[Floats, Floats]:
     """The logs of p and 1 - p, of the output's shape; from logits they are exact however far these lie out."""
-    import torch.nn.functional as F
-
-    values = tensor(output)
+    values = np.asarray(output, dtype=np.float64)
     if from_logits:
-        return F.logsigmoid(values), F.logsigmoid(-values)
-    return values.clamp(min=clamp).log(), (1 - values).clamp(min=clamp).log()
+        return -np.logaddexp(0.0, -values), -np.logaddexp(0.0, values)
+    return np.log(np.maximum(values, clamp)), np.log(np.maximum(1 - values, clamp))
 
 
 def class_log_probabilities(
@@ -74,12 +73,17 @@ def bce(
         pos_weight: factor of the positive part, one or one per entry of the last axis, as torch's.
     """
     log_p, log_q = binary_log_probabilities(output, from_logits=from_logits, clamp=clamp)
-    y, weight = tensor(target), tensor(pos_weight)
-    return per_sample((-(weight * y * log_p + (1 - y) * log_q)).numpy())
+    y, weight = (np.asarray(x, dtype=np.float64) for x in (target, pos_weight))
+    return per_sample(-(weight * y * log_p + (1 - y) * log_q))
 
 
 def kl_divergence(
-    reference: npt.ArrayLike, output: npt.ArrayLike, *, from_logits: bool = True, clamp: float = CLAMP_DEFAULT
+    reference: npt.ArrayLike,
+    output: npt.ArrayLike,
+    *,
+    from_logits: bool = True,
+    clamp: float = CLAMP_DEFAULT,
+    log_target: bool = False,
 ) -> Floats:
     """KL(p, q) of every sample, the mean over its positions: two (n, C, ...) -> (n,).
 
@@ -88,48 +92,40 @@ def kl_divergence(
         output: q, logits or probabilities.
         from_logits: which of both q is.
         clamp: the least q that is believed, for probabilities.
+        log_target: whether `reference` holds the logarithms of p.
     """
     import torch.nn.functional as F
 
     log_q = class_log_probabilities(output, from_logits=from_logits, clamp=clamp)
-    return per_sample(F.kl_div(log_q, tensor(reference), reduction="none").sum(dim=1).numpy())
+    each = F.kl_div(log_q, tensor(reference), reduction="none", log_target=log_target)
+    return per_sample(each.sum(dim=1).numpy())
 
 
-PROBABILITIES = "the output is not probabilities; from_logits=true takes logits"
-
-
-def refuse_probabilities(output: np.ndarray) -> None:
-    """Probabilities taken for logits give a loss that looks right and is not.
-
-    Raises:
-        DataError: every set over axis 1 has the sum 1.
-    """
-    if output.ndim < 2 or output.shape[1] < 2 or output.min() < 0 or output.max() > 1:
-        return
-    if np.abs(output.sum(axis=1, dtype=np.float64) - 1).max() <= 1e-3:
-        raise DataError("the output is probabilities over its second axis already; say from_logits=false")
+PROBABILITIES = "these are no probabilities; from_logits=true takes logits"
 
 
 def _build_bce(
     *,
     output: str = "",
     target: str = "y",
-    from_logits: bool = True,
+    from_logits: object = AUTO,
     clamp: float = CLAMP_DEFAULT,
     pos_weight: object = "1",
 ) -> Metric:
     weights = numbers(pos_weight, "pos_weight")
     at_least(0, pos_weight=float(weights.min()))
     at_least(0, above=True, clamp=clamp)
+    checked(from_logits)
 
     def losses(batch: Evaluated) -> Floats:
         found, wanted = same_shape(output_of(batch, output), target_of(batch, target, output))
         within(wanted, 0.0, 1.0, "the label", "1 is the positive class")
-        if not from_logits:
+        logits = are_logits(batch, output, from_logits, classes=False)
+        if not logits:
             within(found, 0.0, 1.0, "the output", PROBABILITIES)
         if len(weights) > 1 and found.shape[-1] != len(weights):
             raise DataError(f"{len(weights)} pos_weight for an output of {found.shape}; one per entry of its last axis")
-        return bce(found, wanted, from_logits=from_logits, clamp=clamp, pos_weight=weights)
+        return bce(found, wanted, from_logits=logits, clamp=clamp, pos_weight=weights)
 
     return Loss(losses, needed(target))
 
@@ -138,29 +134,28 @@ def _build_kl(
     *,
     output: str = "",
     target: str = REFERENCE,
-    from_logits: bool = True,
+    from_logits: object = AUTO,
     clamp: float = CLAMP_DEFAULT,
 ) -> Metric:
     at_least(0, above=True, clamp=clamp)
+    checked(from_logits)
 
     def losses(batch: Evaluated) -> Floats:
         found = output_of(batch, output)
         if found.ndim < 2 or found.shape[1] < 2:
             raise DataError(f"the output has the size {found.shape}; two classes or more are wanted along axis 1")
         found, wanted = same_shape(found, target_of(batch, target, output), "reference")
-        if from_logits:
-            refuse_probabilities(found)
-        else:
+        logits = are_logits(batch, output, from_logits)
+        if not logits:
             within(found, 0.0, 1.0, "the output", PROBABILITIES)
-        if target == REFERENCE and from_logits:
-            wanted = tensor(wanted).softmax(dim=1).numpy()
-        elif target == REFERENCE:
-            wanted = np.maximum(wanted, 0)
+        known = target == REFERENCE
+        if known:
+            wanted = class_log_probabilities(wanted, from_logits=logits, clamp=clamp).numpy()
         else:
             distributions(wanted, "the labels", "they are the reference distribution")
-        return kl_divergence(wanted, found, from_logits=from_logits, clamp=clamp)
+        return kl_divergence(wanted, found, from_logits=logits, clamp=clamp, log_target=known)
 
-    return Loss(losses, needed(target))
+    return Loss(losses, needed(target), drop_bounds(target))
 
 
 _COMMON: Mapping[str, Any] = {"output": OUTPUT, "from_logits": FROM_LOGITS, "clamp": CLAMP}

@@ -15,8 +15,8 @@ import numpy as np
 
 from profiler.errors import DataError
 from quant.metrics.base import Evaluated, Family, Metric, Parameter
-from quant.metrics.losses._inputs import at_least, needed, output_of, per_sample, same_shape, target_of, tensor
-from quant.metrics.losses._loss import OUTPUT, TARGET, Loss
+from quant.metrics.losses._inputs import at_least, located, needed, output_of, per_sample, same_shape, target_of, tensor
+from quant.metrics.losses._loss import OUTPUT, TARGET, Loss, drop_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -65,7 +65,7 @@ def _pair(batch: Evaluated, output: str, target: str) -> tuple[Floats, Floats]:
 
 
 def _mean(function: Elementwise, output: str, target: str) -> Loss:
-    return Loss(lambda batch: function(*_pair(batch, output, target)), needed(target))
+    return Loss(lambda batch: function(*_pair(batch, output, target)), needed(target), drop_bounds(target))
 
 
 def _build_mse(*, output: str = "", target: str = "y") -> Metric:
@@ -109,7 +109,8 @@ class _MeanOfRoots(Loss):
 
     def collect(self, batch: Evaluated) -> Records:
         """Squared errors."""
-        return (np.asarray(self.losses(batch)),)
+        with located(batch):
+            return (np.asarray(self.losses(batch)),)
 
     def resampled(self, records: Records, weights: Floats) -> Floats:
         """As `Metric`."""
@@ -120,13 +121,13 @@ class _MeanOfRoots(Loss):
 
 def _build_rmse(*, output: str = "", target: str = "y", multioutput: str = "flattened") -> Metric:
     if multioutput == "flattened":
-        return _RootMean(lambda batch: mse(*_pair(batch, output, target)), needed(target))
+        return _RootMean(lambda batch: mse(*_pair(batch, output, target)), needed(target), drop_bounds(target))
 
     def squares(batch: Evaluated) -> Floats:
         found, wanted = _rows(batch, output, target)
         return _torchs("mse_loss", found, wanted)
 
-    return _MeanOfRoots(squares, needed(target))
+    return _MeanOfRoots(squares, needed(target), drop_bounds(target))
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +141,8 @@ class _Determination(Metric):
 
     def collect(self, batch: Evaluated) -> Records:
         """Targets and squared errors."""
-        found, wanted = _rows(batch, self.output, self.target)
+        with located(batch):
+            found, wanted = _rows(batch, self.output, self.target)
         return wanted, (found - wanted) ** 2
 
     def resampled(self, records: Records, weights: Floats) -> Floats:
@@ -167,21 +169,24 @@ def _build_r2(*, output: str = "", target: str = "y", multioutput: str = "unifor
 
 
 _PAIR: Mapping[str, Any] = {"output": OUTPUT, "target": TARGET}
+_TASK = ("regression",)
 _ROOTS = ("flattened", "uniform_average")
 _SHARES = ("uniform_average", "variance_weighted")
 
 FAMILIES: Mapping[str, Family] = {
-    "mse": Family(_build_mse, "mean squared error (L2)", _PAIR),
-    "mae": Family(_build_mae, "mean absolute error (L1)", _PAIR),
+    "mse": Family(_build_mse, "mean squared error (L2)", _PAIR, _TASK),
+    "mae": Family(_build_mae, "mean absolute error (L1)", _PAIR, _TASK),
     "rmse": Family(
         _build_rmse,
         "root of the mean squared error, of all outputs together or averaged over them as in scikit-learn",
         {**_PAIR, "multioutput": Parameter("flattened", _ROOTS, "one root, or the mean of one per output")},
+        _TASK,
     ),
     "r2": Family(
         _build_r2,
         "coefficient of determination, as in scikit-learn; higher is better",
         {**_PAIR, "multioutput": Parameter("uniform_average", _SHARES, "how outputs are averaged")},
+        _TASK,
     ),
     "huber": Family(
         _build_huber,

@@ -8,8 +8,19 @@ import numpy as np
 
 from profiler.errors import DataError
 from quant.metrics.base import Evaluated, Family, Metric, Parameter
-from quant.metrics.losses._inputs import NONE, at_least, label_of, needed, output_of, whole, within
-from quant.metrics.losses._loss import CLAMP, CLAMP_DEFAULT, FROM_LOGITS, OUTPUT, Loss
+from quant.metrics.losses._inputs import (
+    NONE,
+    SampleError,
+    at_least,
+    first_of,
+    label_of,
+    needed,
+    output_of,
+    whole,
+    within,
+)
+from quant.metrics.losses._kind import refuse_probabilities
+from quant.metrics.losses._loss import CLAMP, CLAMP_DEFAULT, OUTPUT, Loss
 from quant.metrics.losses.probabilistic import PROBABILITIES, class_log_probabilities
 
 if TYPE_CHECKING:
@@ -71,16 +82,17 @@ def _fits(labels: Integers, frames: Integers, lengths: Integers) -> None:
     takes = lengths + ((labels[:, 1:] == labels[:, :-1]) & inside).sum(axis=1)
     if (takes > frames).any():
         i = int(np.argmax(takes > frames))
-        raise DataError(
-            f"sample {i} has {lengths[i]} labels, which take {takes[i]} frames, and {frames[i]} of them: its loss is "
-            "infinite. zero_infinity=true counts it as 0"
+        raise SampleError(
+            f"{{sample}} has {lengths[i]} labels, which take {takes[i]} frames, and {frames[i]} of them: its loss is "
+            "infinite. zero_infinity=true counts it as 0",
+            i,
         )
 
 
 def _build(
     *,
     output: str = "",
-    target: str = "y",
+    target: str = "targets",
     lengths: str = "lengths",
     frames: str = NONE,
     blank: int = 0,
@@ -108,11 +120,13 @@ def _build(
         used = np.arange(labels.shape[1]) < counted[:, None]
         sequences = whole(np.where(used, labels, classes), 0, classes - 1, "the model's classes", ignored=classes)
         if (sequences == blank).any():
-            sample = int(np.argmax((sequences == blank).any(axis=1)))
-            raise DataError(f"the labels of sample {sample} hold the blank, {blank}; blank= says which class it is")
+            where = first_of(sequences == blank)
+            raise SampleError(f"the labels of {{sample}} hold the blank, {blank}; blank= says which class it is", where)
         if not zero_infinity:
             _fits(sequences, given, counted)
-        if not from_logits:
+        if from_logits:
+            refuse_probabilities(np.moveaxis(scores, 2, 1))
+        else:
             within(scores.astype(np.float64), 0.0, 1.0, "the output", PROBABILITIES)
         rows = class_log_probabilities(scores.reshape(-1, classes), from_logits=from_logits, clamp=clamp).numpy()
         padded = np.where(used, sequences, int(blank == 0))  # torch wants classes there, too
@@ -124,11 +138,11 @@ def _build(
 
 _PARAMETERS: Mapping[str, Parameter] = {
     "output": OUTPUT,
-    "target": Parameter("y", help="label sequences by name, (n, L)"),
+    "target": Parameter("targets", help="label sequences by name, (n, L)"),
     "lengths": Parameter("lengths", help="lengths of these by name; `none`: they are padded with -1"),
     "frames": Parameter(NONE, help="numbers of frames by name; `none`: all"),
     "blank": Parameter(0, help="the class that stands for none"),
-    "from_logits": FROM_LOGITS,
+    "from_logits": Parameter(default=True, help="whether the output is logits or their log_softmax; or probabilities"),
     "clamp": CLAMP,
     "per_label": Parameter(default=True, help="divide by the number of labels, as torch's mean does"),
     "zero_infinity": Parameter(default=False, help="count samples with too few frames as 0 instead of refusing them"),

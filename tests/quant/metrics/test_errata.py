@@ -104,7 +104,9 @@ def log_sigmoid(z):
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9, 0.99])
 def test_the_focal_gradient_in_the_logit(p, gamma):
     """(1-p)^gamma [gamma p log p - (1-p)], not -(1-p)^(gamma-1) [(1-p)^2 + gamma p log p]."""
-    found = gradient(lambda z: value("focal", np.array([z]), [1], gamma=gamma), special.logit(p), 1e-5)
+    found = gradient(
+        lambda z: value("focal", np.array([z]), [1], gamma=gamma, from_logits=True), special.logit(p), 1e-5
+    )
     corrected = (1 - p) ** gamma * (gamma * p * np.log(p) - (1 - p))
     documents = -((1 - p) ** (gamma - 1)) * ((1 - p) ** 2 + gamma * p * np.log(p))
     assert found == pytest.approx(corrected, rel=1e-5)
@@ -155,9 +157,9 @@ def test_the_focal_weight_falls_as_a_power_not_exponentially():
 
 
 def test_alpha_of_the_negative_class_is_one_minus_alpha():
-    z = np.array([0.0, 0.0])
-    assert value("focal", z[:1], [1], alpha="0.25") == pytest.approx(0.25 * 0.25 * np.log(2))
-    assert value("focal", z[:1], [0], alpha="0.25") == pytest.approx(0.75 * 0.25 * np.log(2))
+    options = {"alpha": "0.25", "from_logits": False}
+    assert value("focal", [0.5], [1], **options) == pytest.approx(0.25 * 0.25 * np.log(2))
+    assert value("focal", [0.5], [0], **options) == pytest.approx(0.75 * 0.25 * np.log(2))
 
 
 def test_lecuns_contrastive_loss_has_the_opposite_label_and_half_the_size():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from quant.metrics.base import Evaluated
+from quant.metrics.evaluate import kind_of
 from quant.metrics.losses import LOSSES
 
 
@@ -19,13 +20,15 @@ class Measured:
 
     def batches(self, outputs, labels=None, *, reference=None, inputs=None, sizes=(10**9,)):
         arrays = [by_name(a, n) for a, n in ((outputs, "out"), (labels, "y"), (inputs, "x"), (reference, "out"))]
+        kinds = {name: kind_of(array) for name, array in arrays[0].items()}
         n, start = len(next(iter(arrays[0].values()))), 0
         turns = list(sizes)
         while start < n:
             end = min(n, start + turns[0])
             turns = [*turns[1:], turns[0]]
             parts = [{k: v[start:end] for k, v in group.items()} for group in arrays]
-            yield Evaluated(parts[0], parts[1], inputs=parts[2], reference=parts[3])
+            positions = np.arange(start, end)
+            yield Evaluated(parts[0], parts[1], inputs=parts[2], reference=parts[3], kinds=kinds, positions=positions)
             start = end
 
     def records(self, metric, *arrays, **further):

@@ -14,7 +14,7 @@ from quant.metrics.base import Draws
 from quant.metrics.losses import LOSSES, embeddings, mining
 
 SEEDS = st.integers(0, 10_000)
-FEW = settings(max_examples=20)
+FEW = settings(max_examples=12)
 TIED = st.booleans()
 
 

@@ -29,19 +29,19 @@ def exact_bce(logit, y):
 @pytest.mark.parametrize("logit", EXTREMES)
 @pytest.mark.parametrize("y", [0, 1, 0.25])
 def test_bce_of_extreme_logits(loss, logit, y):
-    found = loss("bce", np.array([logit]), np.array([y]))
+    found = loss("bce", np.array([logit]), np.array([y]), from_logits=True)
     assert np.isfinite(found)
     assert found == pytest.approx(exact_bce(logit, y), rel=1e-12)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(SEEDS, st.integers(1, 30))
 def test_bce_equals_scikit_learns(loss, seed, n):
     r = np.random.default_rng(seed)
     p, y = r.random(n), r.integers(0, 2, n)
     expected = reference.log_loss(y, p, labels=[0, 1])
     assert loss("bce", p, y, from_logits=False, sizes=(4,)) == pytest.approx(expected)
-    assert loss("bce", special.logit(p), y) == pytest.approx(expected)
+    assert loss("bce", special.logit(p), y, from_logits="true") == pytest.approx(expected)
 
 
 def test_probabilities_of_zero_are_clamped(loss):
@@ -70,7 +70,7 @@ def test_bce_refuses(loss):
     with pytest.raises(DataError, match="from_logits=true"):
         loss("bce", np.array([0.5, -3]), np.array([0, 1]), from_logits=False)
     with pytest.raises(DataError, match="2 pos_weight"):
-        loss("bce", np.zeros((2, 3)), np.zeros((2, 3)), pos_weight="1,2")
+        loss("bce", np.zeros((2, 3)) - 1, np.zeros((2, 3)), pos_weight="1,2")
     with pytest.raises(UsageError, match="pos_weight=a"):
         LOSSES["bce"].build(pos_weight="a")
 
@@ -113,7 +113,7 @@ def test_one_hot_and_classes_agree_with_weights_too(loss, rng, options):
     assert loss("ce", z, np.eye(4)[y], **options) == pytest.approx(loss("sparse_ce", z, y, **options), rel=1e-12)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(SEEDS, st.integers(2, 5), st.integers(2, 30))
 def test_balanced_weights_are_the_formulas(loss, seed, classes, n):
     """w_c = n/(C n_c), from all labels, given to torch as numbers; absent classes weigh nothing there."""
@@ -165,8 +165,8 @@ def test_ce_refuses(loss):
         loss("sparse_ce", z, np.eye(4)[:, :3])
     with pytest.raises(DataError, match="sample 3 do not have the sum 1"):
         loss("ce", z, np.array([[1, 0, 0]] * 3 + [[1, 1, 0]]))
-    with pytest.raises(DataError, match="from_logits=false"):
-        loss("ce", np.full((4, 2), 0.5), np.zeros(4, int))
+    with pytest.raises(DataError, match="sample 1: -1 is not between 0 and 1; these are no probabilities"):
+        loss("ce", np.array([[0, 1], [-1, 0]]), np.array([0, 1]), from_logits="false")
     with pytest.raises(DataError, match="2 weights for 3 classes"):
         loss("ce", z, np.zeros(4, int), weight="1,2")
     with pytest.raises(DataError, match="two classes or more"):
@@ -175,12 +175,19 @@ def test_ce_refuses(loss):
         loss("ce", z, {"other": np.zeros(4)})
     with pytest.raises(UsageError, match="no output 'b'; there is 'out'"):
         loss("ce", z, np.zeros(4, int), output="b")
-    for wrong in ({"label_smoothing": 2.0}, {"weight": "balanced", "label_smoothing": 0.1}, {"weight": "-1,2"}):
+    with pytest.raises(DataError, match="sample 3 has the label 5"):
+        loss("ce", z, np.array([0, 1, 2, 5]), sizes=(2,))
+    for wrong in (
+        {"from_logits": "maybe"},
+        {"label_smoothing": 2.0},
+        {"weight": "balanced", "label_smoothing": 0.1},
+        {"weight": "-1,2"},
+    ):
         with pytest.raises(UsageError):
             LOSSES["ce"].build(**wrong)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(SEEDS, st.integers(2, 6))
 def test_kl_equals_scipys(loss, seed, classes):
     r = np.random.default_rng(seed)
@@ -198,6 +205,10 @@ def test_kl_equals_scipys(loss, seed, classes):
 def test_kl_against_itself_is_nothing_and_extremes_are_finite(loss):
     z = np.array([EXTREMES], dtype=np.float32)
     assert loss("kl_divergence", z, reference=z) == 0
+    several = np.random.default_rng(0).normal(0, 5, (50, 7)).astype(np.float32)
+    assert loss("kl_divergence", several, reference=several) == 0
+    p = special.softmax(several.astype(float), axis=1)
+    assert loss("kl_divergence", p, reference=p) == 0
     assert np.isfinite(loss("kl_divergence", z, reference=z[:, ::-1]))
     zero = np.array([[0.0, 1.0]])
     assert loss("kl_divergence", zero, reference=zero[:, ::-1], from_logits=False) == pytest.approx(-np.log(1e-7))
@@ -205,14 +216,35 @@ def test_kl_against_itself_is_nothing_and_extremes_are_finite(loss):
 
 def test_kl_refuses(loss):
     p = np.full((3, 2), 0.5)
-    with pytest.raises(DataError, match="from_logits=false"):
-        loss("kl_divergence", p, reference=p)
+    with pytest.raises(DataError, match="from_logits=true"):
+        loss("kl_divergence", -p, reference=p, from_logits=False)
     with pytest.raises(DataError, match="sample 0 do not have the sum 1"):
         loss("kl_divergence", np.zeros((3, 2)), p / 2, target="y")
     with pytest.raises(DataError, match="two classes or more"):
         loss("kl_divergence", p[:, 0], reference=p[:, 0])
     with pytest.raises(UsageError, match="no reference output"):
         loss("kl_divergence", np.zeros((3, 2)))
+
+
+@pytest.mark.parametrize(("name", "wide"), [("ce", True), ("kl_divergence", True), ("focal", True), ("bce", False)])
+def test_probabilities_are_told_from_logits_by_all_batches(loss, rng, name, wide):
+    z = rng.normal(0, 2, (20, 4) if wide else 20)
+    y = rng.integers(0, 4 if wide else 2, 20)
+    p = special.softmax(z, axis=1) if wide else special.expit(z)
+    about = {"reference": z} if name == "kl_divergence" else {}
+    like = {"reference": p} if about else {}
+    labels = None if about else y
+    expected = loss(name, z, labels, from_logits=True, **about)
+    assert loss(name, z, labels, sizes=(1,), **about) == pytest.approx(expected)
+    assert loss(name, p, labels, sizes=(1,), **like) == pytest.approx(expected, rel=1e-6)
+
+
+def test_several_numbers_of_a_sample_between_0_and_1_are_asked_about(loss, rng):
+    p, y = rng.random((6, 3)), rng.integers(0, 2, (6, 3))
+    for name in ("bce", "focal", "dice_loss"):
+        with pytest.raises(DataError, match="say from_logits=false if these are probabilities"):
+            loss(name, p, y)
+        assert loss(name, p, y, from_logits=False) != loss(name, p, y, from_logits=True)
 
 
 def test_functions_take_lists():

@@ -39,7 +39,7 @@ def by_hand(name, error, at=1.0):
         ("smooth_l1", {"beta": 0.0}),
     ],
 )
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(pair=PAIRS)
 def test_element_by_element(loss, name, parameters, pair):
     output, target = (x.astype(float) for x in pair)
@@ -48,7 +48,7 @@ def test_element_by_element(loss, name, parameters, pair):
     assert loss(name, *pair, sizes=(2,), **parameters) == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(pair=PAIRS)
 def test_roots_and_determination_equal_scikit_learns(loss, pair):
     output, target = (x.reshape(len(x), -1).astype(float) for x in pair)
