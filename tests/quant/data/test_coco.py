@@ -147,7 +147,10 @@ BAD = {
     "size of text": (changed(images_0_width="40"), "has the size 40x20"),
     "no name": (changed(images_0_file_name=""), "has no file_name"),
     "unknown picture": (changed(annotations_0_image_id=99), "annotation 1 belongs to no picture"),
-    "unknown category": (changed(annotations_0_category_id=99), "annotation 1 belongs to no picture, or to no category"),
+    "unknown category": (
+        changed(annotations_0_category_id=99),
+        "annotation 1 belongs to no picture, or to no category",
+    ),
     "odd category": (changed(annotations_0_category_id=[1]), "annotation 1 belongs to no"),
     "no box": (changed(annotations_1_bbox=None), "annotation 2 has no bbox of four finite numbers"),
     "three numbers": (changed(annotations_1_bbox=[1, 2, 3]), "annotation 2 has no bbox"),
