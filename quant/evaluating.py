@@ -55,5 +55,6 @@ def evaluate(
         first_output(session, samples, stage=f"evaluating {name}", progress=progress)
         for name, session in zip("ab", sessions, strict=True)
     )
+    samples.check_classes(a.shape)
     found = compare_outputs(a, b, samples.read_labels(), task=samples.task, metrics=metrics, seed=seed)
     return replace(found, notes=(*samples.remarks(), *found.notes))

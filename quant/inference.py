@@ -26,6 +26,19 @@ def fixed_batch(session: RuntimeSession) -> int | None:
     return first if isinstance(first, int) else None
 
 
+def fitted(session: RuntimeSession, samples: Samples) -> Samples:
+    """The samples under the names of the model's inputs, once their sizes are known to fit.
+
+    Raises:
+        DataError: the arrays do not go with the model's inputs, with the axis that does not.
+    """
+    samples = samples.renamed(session.input_names)
+    for name, wanted in zip(session.input_names, session.input_shapes, strict=True):
+        if problem := layout_problem(samples.inputs[name].shape, wanted):
+            raise DataError(f"{samples.name}: input {name!r} {problem}")
+    return samples
+
+
 def feeds(
     session: RuntimeSession, samples: Samples, *, batch: int = BATCH
 ) -> Iterator[tuple[dict[str, np.ndarray], int]]:
@@ -34,10 +47,7 @@ def feeds(
     Raises:
         DataError: the arrays do not go with the model's inputs.
     """
-    samples = samples.renamed(session.input_names)
-    for name, wanted in zip(session.input_names, session.input_shapes, strict=True):
-        if problem := layout_problem(samples.inputs[name].shape, wanted):
-            raise DataError(f"{samples.name}: input {name!r} {problem}")
+    samples = fitted(session, samples)
     size = fixed_batch(session) or batch
     kinds = dict(zip(session.input_names, session.input_types, strict=True))
     for part in samples.batches(size):

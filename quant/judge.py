@@ -40,6 +40,8 @@ class Judge:
             DataError: the labels do not fit the outputs.
             UsageError: a metric that these samples cannot give.
         """
+        if self.labelled:
+            self.samples.check_classes(self._float.shape)
         self._against_float(self._float)
 
     def compared(self, model: bytes) -> Comparison:

@@ -111,6 +111,28 @@ def test_both_models_see_the_same_pictures(models, folder):
     assert any("skipped 1 of 20 samples: class1/07.png: cannot identify" in note for note in found.notes)
 
 
+def test_classes_that_were_counted_here_are_the_models(models, folder, tmp_path):
+    (folder / "class2").mkdir()
+    (folder / "class0" / "00.png").rename(folder / "class2" / "00.png")
+    with pytest.raises(
+        DataError, match="has 3 classes, numbered in the order of their names, and the model tells 2 apart"
+    ):
+        evaluate(*models, folder, options=OPTIONS)
+    with pytest.raises(DataError, match=r"3 classes, .* give --classes FILE"):
+        quantize_pictures(tmp_path, models[0], folder)
+    (folder / "classes.txt").write_text("class0\nclass1\nclass2\n")
+    with pytest.raises(DataError, match=r"label|class"):  # of the metrics: a class that the model does not know
+        evaluate(*models, folder, options=OPTIONS)
+    (folder / "class2" / "00.png").rename(folder / "class0" / "00.png")
+    assert evaluate(*models, folder, options=OPTIONS).metrics["accuracy"].n == 19
+
+
+def quantize_pictures(tmp_path, model, folder):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model)
+    return quantize(path, folder, folder, options=OPTIONS, seconds=0.2)
+
+
 def test_quantizing_on_pictures(build, folder, tmp_path, rng):
     weights = {"w": rng.normal(size=(8, 3, 3, 3)).astype(np.float32), "v": rng.normal(size=(2, 8)).astype(np.float32)}
     nodes = [("Conv", "x w", "c"), ("Relu", "c", "r"), ("GlobalAveragePool", "r", "p"), ("Flatten", "p", "f")]
