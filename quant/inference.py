@@ -27,15 +27,17 @@ def fixed_batch(session: RuntimeSession) -> int | None:
     return first if isinstance(first, int) else None
 
 
-def check_layout(session: RuntimeSession, samples: Samples) -> None:
-    """Whether samples, under the model's names, have the axes that it wants.
+def fitted(session: RuntimeSession, samples: Samples) -> Samples:
+    """The samples under the names of the model's inputs, once their sizes are known to fit.
 
     Raises:
-        DataError: they have not; pictures with their channels on the other side are told so.
+        DataError: the arrays do not go with the model's inputs, with the axis that does not.
     """
+    samples = samples.renamed(session.input_names)
     for name, wanted in zip(session.input_names, session.input_shapes, strict=True):
         if problem := layout_problem(samples.inputs[name].shape, wanted):
             raise DataError(f"{samples.name}: input {name!r} {problem}")
+    return samples
 
 
 def feeds(
@@ -46,8 +48,7 @@ def feeds(
     Raises:
         DataError: the arrays do not go with the model's inputs.
     """
-    samples = samples.renamed(session.input_names)
-    check_layout(session, samples)
+    samples = fitted(session, samples)
     size = fixed_batch(session) or batch
     kinds = dict(zip(session.input_names, session.input_types, strict=True))
     for part in samples.batches(size):

@@ -8,7 +8,7 @@ import numpy as np
 
 from profiler.errors import DataError, ModelError
 from profiler.progress import Progress, silent
-from quant.inference import BATCH, check_layout, fixed_batch, outputs_of
+from quant.inference import BATCH, fitted, fixed_batch, outputs_of
 from quant.metrics.base import Evaluated
 from quant.metrics.evaluate import LIMIT, check_finite, kind_of, probability_notes, settled_task
 from quant.metrics.gather import Gathered
@@ -61,8 +61,7 @@ class Trial:
         labelled: bool = True,
         progress: Progress = silent,
     ) -> None:
-        self.samples = samples.renamed(first.input_names)
-        check_layout(first, self.samples)
+        self.samples = fitted(first, samples)
         self._first = first
         self._seed = seed
         self._limit = limit
@@ -71,6 +70,8 @@ class Trial:
         self._asked = metrics is not None
         few = next(self.samples.batches(2))  # of one alone, an output without a batch axis could look as if it had one
         self._example = outputs = outputs_of(first, few, samples.name)
+        if labelled and samples.task != "detection":
+            self.samples.check_classes(next(iter(outputs.values())).shape)
         labels = self._labels_looked_at(few)
         self._size = _batch_size(first, few, outputs)
         self.task, self._notes = settled_task((task or samples.task) if labelled else None, outputs, labels)

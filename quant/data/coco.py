@@ -7,12 +7,9 @@ Categories become 0 to C - 1 in the order of their ids, as most networks are tra
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,16 +17,19 @@ import numpy as np
 from profiler.errors import DataError, ModelError
 from profiler.sources.strict_json import read_json
 from quant.data.images import Pictures
-from quant.data.paths import inside
+from quant.data.paths import inside, root_of
 from quant.data.samples import Samples
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from quant.data.options import Options
     from quant.data.preprocessing import Geometry, Preprocessing
 
 PADDING = -1
 _MOST_BOXES = 10_000  # of one picture: the arrays are as wide as the fullest one
 _LARGEST = 1 << 20  # sides of a picture
+_FARTHEST = 1e15  # a coordinate or an area
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def open_coco(path: Path, name: str, preprocessing: Preprocessing, options: Opti
         RefusedError: it is too long, or a path leads out of the folder.
     """
     content = _content(path, name, options)
-    root = Path(os.path.realpath(options.images or path.parent))
+    root = root_of(options.images or path.parent, name)
     pictures = [_picture(entry, name) for entry in content["images"]]
     if not pictures:
         raise DataError(f"{name}: lists no pictures")
@@ -162,15 +162,15 @@ def _box(
     )
     left, right = max(0.0, x), min(float(geometry.width), x + width)
     top, bottom = max(0.0, y), min(float(geometry.height), y + height)
-    if right <= left or bottom <= top:
+    if np.float32(right) <= np.float32(left) or np.float32(bottom) <= np.float32(top):  # as they will be kept
         return place, None
-    part = (right - left) * (bottom - top) / (width * height)
+    part = (right - left) / width * ((bottom - top) / height)
     scaled = area * geometry.scale_x * geometry.scale_y * min(1.0, part)
     return place, _Box((left, top, right, bottom), kind, bool(entry.get("iscrowd", 0)), scaled)
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _FARTHEST
 
 
 def _padded(found: Mapping[int, list[_Box]], count: int, name: str) -> dict[str, np.ndarray]:

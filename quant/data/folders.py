@@ -12,7 +12,7 @@ import numpy as np
 from profiler.errors import DataError, RefusedError
 from quant.data.classes import numbered, read_classes
 from quant.data.images import ENDINGS, Pictures
-from quant.data.paths import checked_link
+from quant.data.paths import checked_link, root_of
 from quant.data.samples import Samples
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def open_folder(root: Path, name: str, preprocessing: Preprocessing, options: Op
         DataError: no pictures, some beside the folders of classes, or a class that has no number.
         RefusedError: a link that leads out of the folder.
     """
-    root = Path(os.path.realpath(root))
+    root = root_of(root, name)
     files, others = [], Counter[str]()
     for file in _files(root, root, name, options, depth=0):
         if PurePath(file).suffix.lower() in ENDINGS:
@@ -51,17 +51,18 @@ def open_folder(root: Path, name: str, preprocessing: Preprocessing, options: Op
     if others:
         what = ", ".join(f"{ending} ({count})" for ending, count in others.most_common(5))
         notes.append(f"{name}: left out {others.total()} files that are no pictures by their ending: {what}")
-    labels, note = _labels(root, files, name, options)
+    labels, classes, note = _labels(root, files, name, options)
     pictures = Pictures(name, root, files, preprocessing, strict=options.strict, trust=options.trust)
     task = None if labels is None else "classification"
-    return Samples({"x": pictures}, labels, name, task, notes=(*notes, note))  # type: ignore[arg-type]  # a literal
+    return Samples({"x": pictures}, labels, name, task, notes=(*notes, note), classes=classes)  # type: ignore[arg-type]  # a literal
 
 
-def _labels(root: Path, files: list[str], name: str, options: Options) -> tuple[np.ndarray | None, str]:
+def _labels(root: Path, files: list[str], name: str, options: Options) -> tuple[np.ndarray | None, int | None, str]:
+    """Labels, the number of classes where it was found here, and a note."""
     folders = [PurePath(file).parts[0] if len(PurePath(file).parts) > 1 else None for file in files]
     known = set(folders)
     if known == {None}:
-        return None, f"{name}: {len(files)} pictures and no folders of classes: samples without labels"
+        return None, None, f"{name}: {len(files)} pictures and no folders of classes: samples without labels"
     if None in known:
         stray = files[folders.index(None)]
         raise DataError(
@@ -71,7 +72,8 @@ def _labels(root: Path, files: list[str], name: str, options: Options) -> tuple[
     classes = options.classes or (root / CLASSES if (root / CLASSES).is_file() else None)
     given = None if classes is None else read_classes(Path(classes))
     numbers, note = numbered({folder for folder in folders if folder}, given, name)
-    return np.array([numbers[folder] for folder in folders if folder], np.int64), note
+    found = np.array([numbers[folder] for folder in folders if folder], np.int64)
+    return found, len(numbers) if given is None else None, note
 
 
 def _files(root: Path, folder: Path, name: str, options: Options, *, depth: int) -> Iterator[str]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _LOCAL = struct.Struct("<4s5H3I2H")
 _ENCRYPTED = 0x1
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_LARGEST_SAMPLE = 4 << 30
 _MOST_MEMBERS = 10_000
 _STRONGEST = 1032  # deflate cannot shrink anything further than this
 _HEAD = 1 << 16  # unpacked to read a header, which NumPy keeps below 10,000 bytes
@@ -119,4 +120,6 @@ def _column(place: Place, header: Header, rows: StoredRows | DeflatedRows, small
             f"{place.what}: is stored with its first axis running fastest, so that no sample lies in one piece; "
             "save np.ascontiguousarray(x)"
         )
+    if header.row_bytes > _LARGEST_SAMPLE:
+        raise DataError(f"{place.what}: one sample takes {header.row_bytes:,} bytes; is axis 0 the samples?")
     return rows

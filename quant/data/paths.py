@@ -5,7 +5,19 @@ from __future__ import annotations
 import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from profiler.errors import RefusedError
+from profiler.errors import DataError, RefusedError
+
+
+def root_of(folder: str | Path, name: str) -> Path:
+    """A folder of pictures, links followed.
+
+    Raises:
+        DataError: there is none.
+    """
+    root = Path(os.path.realpath(Path(folder).expanduser()))
+    if not root.is_dir():
+        raise DataError(f"{folder}: no such folder, where {name} should have its pictures")
+    return root
 
 
 def inside(root: Path, name: str, what: str, *, trust: bool) -> Path:
@@ -20,8 +32,12 @@ def inside(root: Path, name: str, what: str, *, trust: bool) -> Path:
     Raises:
         RefusedError: it leads out of the folder.
     """
-    if "\0" in name:
-        raise RefusedError(f"{what}: a path holds a NUL; refused")
+    try:
+        hostile = b"\0" in os.fsencode(name)
+    except UnicodeEncodeError:
+        hostile = True
+    if hostile:
+        raise RefusedError(f"{what}: the path {name[:80]!r} is none that a file can have; refused")
     if trust:
         return root / name
     absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or name.startswith(("/", "\\"))

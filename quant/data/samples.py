@@ -57,6 +57,8 @@ class Samples:
         task: what the labels mean, None where it is not known.
         further: more columns of shape (n, ...) that metrics take, such as `boxes`, `lengths` or `groups`.
         notes: what was taken for granted when the data were opened, in sentences.
+        classes: how many there are, where they were numbered in the order of their names and not by the user; None
+            where that is not so.
 
     Raises:
         DataError: no input; a column that is empty, of Python objects, or in memory and holds NaN or infinity; unequal
@@ -69,6 +71,7 @@ class Samples:
     task: Task | None = None
     further: Mapping[str, Column] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
+    classes: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inputs", dict(self.inputs))  # later changes to the caller's dictionary are not ours
@@ -115,6 +118,18 @@ class Samples:
         shown = "; ".join(skipped[:_MOST_NAMED])
         more = f" and {len(skipped) - _MOST_NAMED} more" if len(skipped) > _MOST_NAMED else ""
         return *self.notes, f"{self.name}: skipped {len(skipped)} of {len(self)} samples: {shown}{more}"
+
+    def check_classes(self, outputs: tuple[int, ...]) -> None:
+        """Compare the number of classes with a model's outputs (n, C, ...), where their numbers were made up here.
+
+        Raises:
+            DataError: they differ, so that the numbers cannot be the model's.
+        """
+        if self.classes is not None and len(outputs) > 1 and outputs[1] not in (1, self.classes):
+            raise DataError(
+                f"{self.name}: has {self.classes} classes, numbered in the order of their names, and the model tells "
+                f"{outputs[1]} apart; give --classes FILE with the model's names in its order"
+            )
 
     def batches(self, size: int) -> Generator[Batch]:
         """The samples in order, `size` at a time, the last batch with what is left.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from profiler.errors import DataError
 from quant.data.classes import numbered, read_classes
 from quant.data.images import Pictures
-from quant.data.paths import inside
+from quant.data.paths import inside, root_of
 from quant.data.samples import Samples
 
 if TYPE_CHECKING:
@@ -51,16 +50,14 @@ def open_table(path: Path, name: str, preprocessing: Preprocessing, options: Opt
     """
     options.limits.check("header_bytes", path.stat().st_size, name)
     rows = _rows(path, name)
-    root = Path(os.path.realpath(options.images or path.parent))
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder, in which {name} has its pictures")
+    root = root_of(options.images or path.parent, name)
     for row in rows:
         inside(root, row.path, f"{name}, line {row.line}", trust=options.trust)
-    labels, task, notes = _labels(rows, name, options)
+    labels, task, classes, notes = _labels(rows, name, options)
     pictures = Pictures(
         name, root, [row.path for row in rows], preprocessing, strict=options.strict, trust=options.trust
     )
-    return Samples({"x": pictures}, labels, name, task, notes=notes)  # type: ignore[arg-type]  # a literal
+    return Samples({"x": pictures}, labels, name, task, notes=notes, classes=classes)  # type: ignore[arg-type]  # a literal
 
 
 def _rows(path: Path, name: str) -> list[_Row]:
@@ -103,10 +100,13 @@ def _column(header: Sequence[str], names: Sequence[str]) -> int | None:
     return next((found.index(wanted) for wanted in names if wanted in found), None)
 
 
-def _labels(rows: Sequence[_Row], name: str, options: Options) -> tuple[np.ndarray | None, str | None, tuple[str, ...]]:
+def _labels(
+    rows: Sequence[_Row], name: str, options: Options
+) -> tuple[np.ndarray | None, str | None, int | None, tuple[str, ...]]:
+    """Labels, the task, the number of classes where it was found here, and notes."""
     written = [row.label for row in rows if row.label is not None]
     if not written:
-        return None, None, (f"{name}: no column of labels",)
+        return None, None, None, (f"{name}: no column of labels",)
     for row in rows:
         if row.label is not None and row.label.lower() in _MISSING:
             raise DataError(f"{name}, line {row.line}: the label is missing ({row.label!r}); every sample needs one")
@@ -114,13 +114,14 @@ def _labels(rows: Sequence[_Row], name: str, options: Options) -> tuple[np.ndarr
     numbers = [_number(text) for text in written]
     if any(number is None for number in numbers) or (given is not None and set(written) <= set(given)):
         classes, note = numbered(set(written), given, name)
-        return np.array([classes[text] for text in written], np.int64), "classification", (note,)
+        labels = np.array([classes[text] for text in written], np.int64)
+        return labels, "classification", len(classes) if given is None else None, (note,)
     values = [number for number in numbers if number is not None]
     if any(isinstance(value, float) for value in values):
-        return np.array(values, np.float64), None, (f"{name}: labels are numbers",)
+        return np.array(values, np.float64), None, None, (f"{name}: labels are numbers",)
     for row, value in zip(rows, values, strict=True):
         _check_class(row, int(value), None if given is None else max(given.values()) + 1, name)
-    return np.array(values, np.int64), "classification", ()
+    return np.array(values, np.int64), "classification", None, ()
 
 
 def _check_class(row: _Row, number: int, classes: int | None, name: str) -> None:

@@ -21,7 +21,7 @@ def _as_scripts(monkeypatch):
     yield
     torch.set_num_threads(threads)
     logging.disable(logging.NOTSET)
-    for name in ("_common", "_networks", "_peers", "memory", "scale", "speed"):
+    for name in ("_common", "_networks", "_peers", "data", "memory", "scale", "speed"):
         sys.modules.pop(name, None)
 
 
@@ -76,6 +76,17 @@ def test_memory(tmp_path):
     assert found["differences"] == []
     assert found["allocator_peak"] >= found["real"]
     assert "plain/tiny" in text
+
+
+def test_data(tmp_path):
+    arguments = ["--gigabytes", 0.05, "--pictures", 120, "--folder", tmp_path, "--output", tmp_path / "results"]
+    run("data", *arguments)
+    record, text = result(tmp_path / "results", "data")
+    assert [case["exit_code"] for case in record["cases"]] == [0, 0, 4]
+    assert [case["evaluated"] for case in record["cases"]] == [83, 119, None]
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+    assert "class_1/000061.jpg" in text
+    assert str(tmp_path) not in text
 
 
 class Keeps(nn.Module):

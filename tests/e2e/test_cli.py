@@ -12,8 +12,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
@@ -342,6 +344,78 @@ def test_wrong_use_ends_in_a_clear_line(arguments, code, words, tmp_path):
     assert words in done.stderr
     assert clear(done), done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def float_model(tmp_path_factory):
+    """A network for pictures of 32x32 in grey, as ONNX."""
+    weights = np.random.default_rng(0).normal(size=(2, 1)).astype(np.float32)
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("GlobalAveragePool", ["x"], ["p"]),
+            onnx.helper.make_node("Flatten", ["p"], ["f"]),
+            onnx.helper.make_node("Gemm", ["f", "w"], ["y"], transB=1),
+        ],
+        "tiny",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 1, 32, 32])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", 2])],
+        [onnx.numpy_helper.from_array(weights, "w")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    path = tmp_path_factory.mktemp("model") / "net.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    for number in range(6):
+        path = tmp_path / "set" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (32, 32), 40 * number).save(path)
+    return tmp_path / "set"
+
+
+GREY = "--preprocess=colour=grey"
+
+
+def test_compare_on_pictures_names_what_it_skipped(float_model, pictures):
+    (pictures / "b" / "3.png").write_bytes(b"no picture")
+    done = run("compare", float_model, float_model, "--data", pictures, GREY, "--seconds", "0.2")
+    assert done.returncode == 0, done.stderr
+    assert "skipped 1 of 6 samples: b/3.png: cannot identify image file" in done.stdout
+    assert "pictures prepared as given: resize=none, " in done.stdout
+    assert "2 classes, numbered in the sorted order of their names: a=0, b=1" in done.stdout
+    done = run("compare", float_model, float_model, "--data", pictures, GREY, "--strict", "--seconds", "0.2")
+    assert (done.returncode, clear(done)) == (4, True), done.stderr
+    assert "b/3.png" in done.stderr
+
+
+WRONG_PICTURES = {
+    "nothing said": ((), 2, "give --preprocess KEY=VALUE"),
+    "unknown key": (("--preprocess=size=3",), 2, "no such key"),
+    "three channels": (("--preprocess=resize=32",), 4, "has 3 along axis 1, where the model takes 1"),
+    "layout": ((GREY, "--preprocess=layout=NHWC"), 4, "it looks like NHWC, and the model takes NCHW"),
+    "no classes": ((GREY, "--classes", "none.txt"), 4, "none.txt"),
+}
+
+
+@pytest.mark.parametrize(("options", "code", "words"), WRONG_PICTURES.values(), ids=WRONG_PICTURES)
+@pytest.mark.parametrize("command", ["compare", "quantize"])
+def test_pictures_that_do_not_fit(float_model, pictures, tmp_path, command, options, code, words):
+    targets = (float_model, float_model, "--data") if command == "compare" else (float_model, "--calibration")
+    done = run(command, *targets, pictures, *options, "--seconds", "0.2", cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert clear(done), done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_path_out_of_the_folder_is_refused(float_model, pictures):
+    (pictures / "data.csv").write_text("path,label\n../x.png,1\n")
+    done = run("compare", float_model, float_model, "--data", pictures / "data.csv", GREY)
+    assert (done.returncode, clear(done)) == (3, True), done.stderr
+    assert "--trust takes it" in done.stderr
 
 
 def test_weights_that_do_not_fit_name_what_is_wrong(tmp_path):

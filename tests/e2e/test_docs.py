@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "models" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MAKES_DATA = "data.md"  # its first snippet makes what its commands take
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -25,7 +26,7 @@ def commands():
             # The two set-up lines install; they are run by CI, which is made of them.
             lines = [line for line in body.splitlines() if line.startswith("python cli.py")]
             if lines:
-                yield pytest.param(lines, id=f"{page.name}: {lines[0][:40]}")
+                yield pytest.param(page, lines, id=f"{page.name}: {lines[0][:40]}")
 
 
 def snippets():
@@ -42,8 +43,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("lines", list(commands()))
-def test_commands(lines, folder):
+@pytest.mark.parametrize(("page", "lines"), list(commands()))
+def test_commands(page, lines, folder):
+    if page.name == MAKES_DATA:
+        test_snippets(blocks(page, "python")[0], folder)
     for line in lines:
         quick = ["--seconds", "1"] if any(word in line for word in (" quantize", " compare")) else []
         arguments = [sys.executable, *shlex.split(line)[1:], *quick]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from profiler.errors import DataError, RefusedError
+from profiler.errors import DataError, NetgaugeError, RefusedError
 from quant.data import Options, data_options, open_data
 
 CONTENT = {
@@ -147,7 +147,10 @@ BAD = {
     "size of text": (changed(images_0_width="40"), "has the size 40x20"),
     "no name": (changed(images_0_file_name=""), "has no file_name"),
     "unknown picture": (changed(annotations_0_image_id=99), "annotation 1 belongs to no picture"),
-    "unknown category": (changed(annotations_0_category_id=99), "annotation 1 belongs to no picture, or to no category"),
+    "unknown category": (
+        changed(annotations_0_category_id=99),
+        "annotation 1 belongs to no picture, or to no category",
+    ),
     "odd category": (changed(annotations_0_category_id=[1]), "annotation 1 belongs to no"),
     "no box": (changed(annotations_1_bbox=None), "annotation 2 has no bbox of four finite numbers"),
     "three numbers": (changed(annotations_1_bbox=[1, 2, 3]), "annotation 2 has no bbox"),
@@ -178,3 +181,40 @@ def test_pictures_in_another_folder(folder, tmp_path_factory):
     other = tmp_path_factory.mktemp("annotations")
     samples = opened(other, CONTENT, images=folder)
     assert sum(map(len, samples.batches(2))) == 3
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=4,
+)
+PLACES = [
+    (key, number, name) for key, entries in CONTENT.items() for number, entry in enumerate(entries) for name in entry
+]
+
+
+@given(
+    st.dictionaries(st.sampled_from(PLACES), VALUES | st.sampled_from([1e-300, 10**400, -1e14, "\ud800", "a/" * 999]))
+)
+@settings(max_examples=150, deadline=None)
+def test_any_values_are_read_or_refused(tmp_path_factory, changes):
+    content = copy.deepcopy(CONTENT)
+    for (key, number, name), value in changes.items():
+        content[key][number][name] = value
+    folder = tmp_path_factory.getbasetemp()
+    try:
+        samples = opened(folder, json.dumps(content, allow_nan=True))
+    except NetgaugeError as error:
+        assert "instances.json" in str(error)  # noqa: PT017  # either outcome is right; any other error is not
+    else:
+        assert samples.further["boxes"].shape[0] == 3
+
+
+@given(st.lists(st.floats(0, 1e3, allow_subnormal=False) | st.just(1e-300), min_size=4, max_size=4))
+def test_boxes_stay_in_the_input(tmp_path_factory, box):
+    samples = opened(tmp_path_factory.getbasetemp(), changed(annotations_0_bbox=box), "crop=9", "scale=1")
+    boxes = samples.further["boxes"][samples.further["classes"] >= 0]
+    assert boxes.min() >= 0
+    assert boxes.max() <= 9
+    assert (boxes[:, 2:] > boxes[:, :2]).all()
+    assert np.isfinite(samples.further["area"]).all()

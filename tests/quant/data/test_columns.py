@@ -69,7 +69,11 @@ def test_a_selection_of_a_selection(column):
 
 def test_samples_in_a_file_are_those_in_memory(column):
     stay, memory = Samples({"x": column}, np.arange(50), "file"), Samples({"x": X}, np.arange(50), "memory")
-    for a, b in ((stay, memory), (stay.take([7, 3, 7]), memory.take([7, 3, 7])), (stay.split(9, 1)[1], memory.split(9, 1)[1])):
+    for a, b in (
+        (stay, memory),
+        (stay.take([7, 3, 7]), memory.take([7, 3, 7])),
+        (stay.split(9, 1)[1], memory.split(9, 1)[1]),
+    ):
         for left, right in zip(a.batches(4), b.batches(4), strict=True):
             assert np.array_equal(left.inputs["x"], right.inputs["x"])
             assert np.array_equal(left.labels["y"], right.labels["y"])
@@ -85,7 +89,7 @@ def test_the_sample_with_a_nan_is_named_as_it_is_read(tmp_path, large):
         next(batches)
     with pytest.raises(DataError, match=r"input 'x' holds NaN or infinity, first in sample 37$"):
         next(batches)
-    with pytest.raises(DataError, match="sample 37$"):
+    with pytest.raises(DataError, match=r"sample 37$"):
         list(samples.take([1, 37]).batches(10))
 
 
@@ -189,8 +193,9 @@ def test_headers_that_lie(tmp_path, content, message):
 
 
 def test_a_member_twice(tmp_path):
-    with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
-        for _ in range(2):
+    with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
+        archive.writestr("x.npy", npy(described(), bytes(8)))
+        with pytest.warns(UserWarning, match="Duplicate"):
             archive.writestr("x.npy", npy(described(), bytes(8)))
     with pytest.raises(DataError, match="holds the array 'x' twice"):
         open_data(tmp_path / "data.npz", split="evaluation")

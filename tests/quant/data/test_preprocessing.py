@@ -1,4 +1,4 @@
-"""Preparing pictures: against the same steps written down with Pillow and NumPy, and every way to say what is wanted."""
+"""Preparing pictures: against the same steps by Pillow and NumPy, and every way to say what is wanted."""
 
 import json
 from math import floor
@@ -242,7 +242,11 @@ CLIP = TRANSFORMERS | {
     "crop_size": {"height": 224, "width": 224},
     "resample": 3,
 }
-CONVNEXT = TRANSFORMERS | {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 224}, "resample": 3}
+CONVNEXT = TRANSFORMERS | {
+    "image_processor_type": "ConvNextImageProcessor",
+    "size": {"shortest_edge": 224},
+    "resample": 3,
+}
 CONFIGURATIONS = {
     "timm": (TIMM, "resize=235 crop=224 interpolation=bicubic"),
     "timm on the hub": ({"architecture": "x", "pretrained_cfg": TIMM}, "resize=235 crop=224 interpolation=bicubic"),
@@ -256,7 +260,13 @@ CONFIGURATIONS = {
     ),
     "ViT": (TRANSFORMERS, "resize=224x224"),
     "old ViT": (
-        {"feature_extractor_type": "ViTFeatureExtractor", "size": 224, "resample": 2, "image_mean": [0.5], "image_std": [0.5]},
+        {
+            "feature_extractor_type": "ViTFeatureExtractor",
+            "size": 224,
+            "resample": 2,
+            "image_mean": [0.5],
+            "image_std": [0.5],
+        },
         "resize=224x224",
     ),
     "CLIP": (CLIP, "resize=224 crop=224 interpolation=bicubic"),
@@ -276,7 +286,9 @@ CONFIGURATIONS = {
 def test_configurations(tmp_path, content, texts):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(content))
-    mean, std = (MEAN, STD) if any(key in content for key in ("input_size", "pretrained_cfg", "mean")) else ((0.5,), (0.5,))
+    mean, std = (
+        (MEAN, STD) if any(key in content for key in ("input_size", "pretrained_cfg", "mean")) else ((0.5,), (0.5,))
+    )
     expected = prepared(*texts.split(), "mean=" + ",".join(map(str, mean)), "std=" + ",".join(map(str, std)))
     found, source = as_preprocessing(str(path))
     picked = picture(33, 47)
@@ -287,7 +299,10 @@ def test_configurations(tmp_path, content, texts):
 
 UNKNOWN = {
     "a step of its own": (TRANSFORMERS | {"do_pad": True}, "do_pad is not done here"),
-    "another processor": (TRANSFORMERS | {"image_processor_type": "LevitImageProcessor"}, "LevitImageProcessor is not known"),
+    "another processor": (
+        TRANSFORMERS | {"image_processor_type": "LevitImageProcessor"},
+        "LevitImageProcessor is not known",
+    ),
     "no processor": ({"image_mean": [0.5]}, r"\(none named\) is not known"),
     "two edges": (CLIP | {"size": {"shortest_edge": 800, "longest_edge": 1333}}, "has no single meaning"),
     "no filter": ({k: v for k, v in TRANSFORMERS.items() if k != "resample"}, "does not say resample"),

@@ -1,5 +1,7 @@
 """CSV files of paths and labels."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,8 +24,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def opened(text, options=RECIPE, name="data.csv"):
-    with open(name, "w", encoding="utf-8", newline="") as file:
-        file.write(text)
+    Path(name).write_text(text, encoding="utf-8", newline="")
     return open_data(name, split="evaluation", options=options)
 
 
@@ -126,7 +127,15 @@ def test_a_file_that_is_not_there_is_skipped(folder):
     assert samples.skipped[0].startswith("gone.png: ")
 
 
-LEADING_OUT = ["../secret.png", "sub/../../secret.png", "/etc/passwd", "C:\\x.png", "..\\secret.png", "\\\\host\\x.png", "link.png"]
+LEADING_OUT = [
+    "../secret.png",
+    "sub/../../secret.png",
+    "/etc/passwd",
+    "C:\\x.png",
+    "..\\secret.png",
+    "\\\\host\\x.png",
+    "link.png",
+]
 
 
 @pytest.mark.parametrize("path", LEADING_OUT)
