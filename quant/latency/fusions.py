@@ -45,9 +45,7 @@ class Origin:
     found: bool
 
 
-def origins(
-    original: GraphProto, optimized: GraphProto, macs: Mapping[str, int] | None = None
-) -> tuple[Origin, ...]:
+def origins(original: GraphProto, optimized: GraphProto, macs: Mapping[str, int] | None = None) -> tuple[Origin, ...]:
     """Where each node of an optimized graph comes from.
 
     Args:
@@ -71,11 +69,17 @@ class _Graph:
             for tensor in node.input:
                 self.readers[tensor].append(n)
         self.named = {name: found[0] for name, found in names.items() if name and len(found) == 1}
-        self.constant = {tensor.name for tensor in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+        self.constant = {tensor.name for tensor in graph.initializer} | {
+            t.values.name for t in graph.sparse_initializer
+        }
         self.constant_nodes: set[int] = set()
         for n, node in enumerate(self.nodes):
             holds_graphs = any(attribute.HasField("g") for attribute in node.attribute)
-            if node.op_type not in _RANDOM and not holds_graphs and all(not t or t in self.constant for t in node.input):
+            if (
+                node.op_type not in _RANDOM
+                and not holds_graphs
+                and all(not t or t in self.constant for t in node.input)
+            ):
                 self.constant_nodes.add(n)
                 self.constant.update(node.output)
 
@@ -113,7 +117,9 @@ class _Match:
         covered: defaultdict[int, list[int]] = defaultdict(list)
         for node, mine in sorted(owner.items()):
             covered[mine].append(node)
-        working = {n: self._main(anchors[n], covered[n]) for n in range(len(self.nodes)) if not serving[n] and anchors[n]}
+        working = {
+            n: self._main(anchors[n], covered[n]) for n in range(len(self.nodes)) if not serving[n] and anchors[n]
+        }
         return tuple(
             Origin(working[n], tuple(covered[n]), overhead=False, found=True)
             if n in working
@@ -133,10 +139,7 @@ class _Match:
     def _regions(self, anchors: Sequence[Sequence[int]]) -> list[set[int]]:
         """Per node of the optimized graph, the original nodes that may have gone into it."""
         made = {t for node in self.nodes for t in node.output}
-        starts = [
-            [*found, *(after for n in found for after in self._folded(n, made))]
-            for found in anchors
-        ]
+        starts = [[*found, *(after for n in found for after in self._folded(n, made))] for found in anchors]
         claimed = {n for found in starts for n in found}
         regions = []
         for found in starts:

@@ -18,10 +18,10 @@ from quant.latency.central import central
 from quant.latency.trace import read_trace
 from quant.runtime import open_session
 
-_LENGTHS = (16, 80)
+_LENGTHS = (16, 48)
 _MANY = 8
-_RUNS = 80
-_WARM = 20
+_RUNS = 60
+_WARM = 15
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,7 @@ def _seconds(model: bytes, threads: int) -> float:
 def chain(op: str, length: int, inputs: int = 1, size: int = 1) -> bytes:
     """A graph of nodes one after the other, each reading the one before it `inputs` times."""
     names = ["x", *(f"t{n}" for n in range(length - 1)), "y"]
-    nodes = [
-        helper.make_node(op, [names[n]] * inputs, [names[n + 1]], name=f"node{n}") for n in range(length)
-    ]
+    nodes = [helper.make_node(op, [names[n]] * inputs, [names[n + 1]], name=f"node{n}") for n in range(length)]
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [size]) for name in ("x", "y")]
     graph = helper.make_graph(nodes, "chain", values[:1], values[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
