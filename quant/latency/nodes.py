@@ -21,6 +21,7 @@ import numpy as np
 import onnx
 
 from quant.latency.central import central
+from quant.latency.recorder import EVENTS
 from quant.latency.trace import read_trace
 from quant.runtime import open_session
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from quant.latency.trace import NodeKey, Trace
 
 SESSIONS = 5
-MOST_EVENTS = 8_000  # of one session: each is about a kilobyte, and ONNX Runtime itself stops at a million
 _FEWEST = 8
 _WARM_RUNS = 5
 _WARM_SECONDS = 0.1
@@ -163,7 +163,7 @@ class NodeTimer:
             if path is not None:
                 self._optimized = _graph_of(path)
         warm, each = self._warm_up(session.run)
-        most = max(_FEWEST, MOST_EVENTS // max(1, len(self._optimized.graph.node)) - warm) if self._optimized else 0
+        most = max(_FEWEST, EVENTS // max(1, len(self._optimized.graph.node)) - warm) if self._optimized else 0
         runs = int(np.clip(seconds / each, _FEWEST, most))
         plain = []
         for number in range(runs):
@@ -183,7 +183,7 @@ class NodeTimer:
             run(feed)  # type: ignore[operator]
             self._plain.run(feed)
             count += 1
-            if count * len(self._optimized.graph.node if self._optimized else ()) > MOST_EVENTS:
+            if count * len(self._optimized.graph.node if self._optimized else ()) > EVENTS:
                 break
         return count, (time.perf_counter() - begun) / count
 
