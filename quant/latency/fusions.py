@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 _SUFFIX = re.compile(r"(_token_\d+|_nchwc|_nhwc)+$")
 _INTO = frozenset(("ReorderInput", "QuantizeLinear", "DynamicQuantizeLinear"))
 _OUT_OF = frozenset(("ReorderOutput", "DequantizeLinear"))
-_INSERTED = frozenset(("Transpose", "Cast"))  # conversions, unless the original graph has them there as well
+# Conversions, unless the original graph has them there as well.
+_INSERTED = frozenset(("Transpose", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten"))
 _FOLDED = frozenset(("Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "Softmax", "QuantizeLinear"))
 _RANDOM = frozenset(("RandomNormal", "RandomUniform"))
 
@@ -92,10 +93,11 @@ class _Graph:
     def by_name(self, name: str) -> int | None:
         """A node whose name, or one of whose tensors, this is but for what ONNX Runtime put behind it."""
         base = _SUFFIX.sub("", name)
-        for key in (base, base.partition("/")[0] or base):
-            found = self.named.get(key, self.producer.get(key))
+        while base:
+            found = self.named.get(base, self.producer.get(base))
             if found is not None:
                 return found
+            base = base.rpartition("/")[0]  # fusions append their own names, one after the other
         return None
 
 
