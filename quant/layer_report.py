@@ -32,8 +32,8 @@ def layer_lines(layers: LayerComparison, names: tuple[str, str]) -> list[str]:
     rest = rows[MOST_LAYERS:]
     lines = ["time per layer, from runs that record it (not scaled)", *table.splitlines()]
     if rest:
-        times = [sum(row[n].ms for row in rest if row[n] is not None) for n in (1, 2)]  # type: ignore[union-attr]
-        lines.append(f"... and {len(rest)} more: {first} {times[0]:.3f} ms, {second} {times[1]:.3f} ms")
+        a, b = sum(r.ms for _, r, _ in rest if r), sum(r.ms for _, _, r in rest if r)
+        lines.append(f"... and {len(rest)} more: {first} {a:.3f} ms, {second} {b:.3f} ms")
     roof = layers.a.ceilings
     if roof is not None:
         lines.append(
@@ -68,11 +68,12 @@ def _about(name: str, times: LayerTimes) -> list[str]:
     coverage = times.coverage
     converting = sum(row.overhead_ms for row in times.layers)
     whole = sum(row.ms for row in times.layers) or 1.0
-    lines = [
+    told = (
         f"{name}: node times are {coverage.part:.0%} of the recorded run without what recording takes between nodes "
         f"({coverage.part_of_recording:.0%} with it), {times.mapped:.0%} of them traced to layers; "
         f"net of recording {coverage.net_ms:.3f} ms, an unrecorded run takes {coverage.plain_ms:.3f} ms"
-    ]
+    )
+    lines = [told]
     if converting >= 0.01 * whole:
         lines.append(f"{name}: {converting / whole:.0%} of the time converts layouts and number formats")
     lines += [f"{name}, most limited: {sentence}" for sentence in times.most_limited]

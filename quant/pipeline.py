@@ -254,7 +254,9 @@ def _timed_layers(float_file: bytes, int8_file: bytes, bench: Bench, *, both: bo
     with run.stage("layers", "timed every layer, in runs that record it"):
         if both and int8_file != float_file:
             return compare_layers(float_file, int8_file, bench.feeds, threads=run.threads, progress=run.progress)
-        times = layer_times(int8_file, bench.feeds, threads=run.threads, ceilings=both, progress=run.progress)
+        times = layer_times(
+            int8_file, bench.feeds, threads=run.threads, seconds=1.0, ceilings=both, progress=run.progress
+        )
         return LayerComparison(times, times)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
@@ -71,16 +71,16 @@ def _random(shape: tuple[int, ...], *, int8: bool) -> NDArray[np.generic]:
     rng = np.random.default_rng(0)
     if int8:
         return rng.integers(-127, 128, shape).astype(np.int8)
-    return (rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+    return rng.standard_normal(shape).astype(np.float32) / np.float32(np.sqrt(np.prod(shape[1:])))
 
 
 def _stack(op: str, shape: tuple[int, ...], weight: NDArray[np.generic], *, int8: bool) -> bytes:
     """One operator several times in a row, its output as large as its input."""
     kind = TensorProto.UINT8 if int8 else TensorProto.FLOAT
-    constants = {"w": weight}
+    constants: dict[str, NDArray[np.generic] | np.generic] = {"w": weight}
     if int8:
         constants |= {"s": np.float32(0.02), "ws": np.float32(0.01), "z": np.uint8(128), "wz": np.int8(0)}
-    attributes = {"pads": [1, 1, 1, 1]} if op.endswith("Conv") else {}
+    attributes: dict[str, Any] = {"pads": [1, 1, 1, 1]} if op.endswith("Conv") else {}
     names = ["x", *(f"t{n}" for n in range(_DEPTH - 1)), "y"]
     nodes: list[NodeProto] = []
     for n in range(_DEPTH):

@@ -16,8 +16,8 @@ _PART = 0.15
 def central(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """The mean of the values near the median, along the first axis.
 
-    A node of 4.3 microseconds is seen as 4 or 5, by where the clock's ticks fall: the median is one of them, the mean is
-    right. Runs that something interrupted lie far from the median and are left out.
+    A step of 4.3 microseconds is seen as 4 or 5, by where the clock's ticks fall: the median is one of them, the mean
+    is right. Runs that something interrupted lie far from the median and are left out.
 
     Args:
         values: in microseconds, shape (runs, ...), at least one run.

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 _SUFFIX = re.compile(r"(_token_\d+|_nchwc|_nhwc)+$")
 _INTO = frozenset(("ReorderInput", "QuantizeLinear", "DynamicQuantizeLinear"))
 _OUT_OF = frozenset(("ReorderOutput", "DequantizeLinear"))
-_INSERTED = frozenset(("Transpose", "Cast"))  # conversions, unless the original graph has them there as well
+# Conversions, unless the original graph has them there as well.
+_INSERTED = frozenset(("Transpose", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten"))
 _FOLDED = frozenset(("Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "Softmax", "QuantizeLinear"))
 _RANDOM = frozenset(("RandomNormal", "RandomUniform"))
 
@@ -45,9 +46,7 @@ class Origin:
     found: bool
 
 
-def origins(
-    original: GraphProto, optimized: GraphProto, macs: Mapping[str, int] | None = None
-) -> tuple[Origin, ...]:
+def origins(original: GraphProto, optimized: GraphProto, macs: Mapping[str, int] | None = None) -> tuple[Origin, ...]:
     """Where each node of an optimized graph comes from.
 
     Args:
@@ -71,11 +70,17 @@ class _Graph:
             for tensor in node.input:
                 self.readers[tensor].append(n)
         self.named = {name: found[0] for name, found in names.items() if name and len(found) == 1}
-        self.constant = {tensor.name for tensor in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+        self.constant = {tensor.name for tensor in graph.initializer} | {
+            t.values.name for t in graph.sparse_initializer
+        }
         self.constant_nodes: set[int] = set()
         for n, node in enumerate(self.nodes):
             holds_graphs = any(attribute.HasField("g") for attribute in node.attribute)
-            if node.op_type not in _RANDOM and not holds_graphs and all(not t or t in self.constant for t in node.input):
+            if (
+                node.op_type not in _RANDOM
+                and not holds_graphs
+                and all(not t or t in self.constant for t in node.input)
+            ):
                 self.constant_nodes.add(n)
                 self.constant.update(node.output)
 
@@ -88,10 +93,11 @@ class _Graph:
     def by_name(self, name: str) -> int | None:
         """A node whose name, or one of whose tensors, this is but for what ONNX Runtime put behind it."""
         base = _SUFFIX.sub("", name)
-        for key in (base, base.partition("/")[0] or base):
-            found = self.named.get(key, self.producer.get(key))
+        while base:
+            found = self.named.get(base, self.producer.get(base))
             if found is not None:
                 return found
+            base = base.rpartition("/")[0]  # fusions append their own names, one after the other
         return None
 
 
@@ -113,7 +119,9 @@ class _Match:
         covered: defaultdict[int, list[int]] = defaultdict(list)
         for node, mine in sorted(owner.items()):
             covered[mine].append(node)
-        working = {n: self._main(anchors[n], covered[n]) for n in range(len(self.nodes)) if not serving[n] and anchors[n]}
+        working = {
+            n: self._main(anchors[n], covered[n]) for n in range(len(self.nodes)) if not serving[n] and anchors[n]
+        }
         return tuple(
             Origin(working[n], tuple(covered[n]), overhead=False, found=True)
             if n in working
@@ -133,10 +141,7 @@ class _Match:
     def _regions(self, anchors: Sequence[Sequence[int]]) -> list[set[int]]:
         """Per node of the optimized graph, the original nodes that may have gone into it."""
         made = {t for node in self.nodes for t in node.output}
-        starts = [
-            [*found, *(after for n in found for after in self._folded(n, made))]
-            for found in anchors
-        ]
+        starts = [[*found, *(after for n in found for after in self._folded(n, made))] for found in anchors]
         claimed = {n for found in starts for n in found}
         regions = []
         for found in starts:

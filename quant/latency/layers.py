@@ -1,4 +1,4 @@
-"""Time per layer: the optimized graph's nodes, measured, traced back to the layers of the model, held against the roof."""
+"""Time per layer: measured nodes of the optimized graph, traced to the model's layers and held against the roof."""
 
 from __future__ import annotations
 
@@ -24,7 +24,15 @@ if TYPE_CHECKING:
     from quant.latency.nodes import Coverage, NodeTime, NodeTimes
     from quant.latency.roofline import Ceilings, Verdict
 
-_INT8 = ("QLinear", "QGemm", "QAttention", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulInteger", "ConvInteger")
+_INT8 = (
+    "QLinear",
+    "QGemm",
+    "QAttention",
+    "DynamicQuantizeMatMul",
+    "DynamicQuantizeLSTM",
+    "MatMulInteger",
+    "ConvInteger",
+)
 UNKNOWN = "(not found in the model)"
 FORMATS = frozenset(("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast"))
 
@@ -139,9 +147,7 @@ class LayerTimes:
     def to_dict(self) -> dict[str, object]:
         """As JSON."""
         return {
-            "layers": [
-                {"layer": row.layer, "ms": row.ms, "macs": row.macs, **row.to_dict()} for row in self.layers
-            ],
+            "layers": [{"layer": row.layer, "ms": row.ms, "macs": row.macs, **row.to_dict()} for row in self.layers],
             **self.summary(),
             "ceilings": self.ceilings.to_dict() if self.ceilings else None,
         }

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from quant.latency.fusions import Origin
 
 
+_READ_NOTHING = frozenset(("Shape", "Size"))
+
+
 class Traffic:
     """Multiply-accumulates and bytes by optimized node.
 
@@ -48,6 +51,8 @@ class Traffic:
         if self._costs is None:
             return 0, 0
         covered = self._found[number].covered
+        if self._optimized[number].op_type in _READ_NOTHING:
+            return 0, 0
         if not covered:
             node = self._optimized[number]
             return 0, sum(self._bytes(tensor) for tensor in {*node.input, *node.output})

@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 
 from quant.latency.central import central
-from quant.latency.recorder import recording_cost
+from quant.latency.recorder import EVENTS
 from quant.latency.trace import read_trace
 from quant.runtime import open_session
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from quant.latency.trace import NodeKey, Trace
 
 SESSIONS = 5
-MOST_EVENTS = 8_000  # of one session: each is about a kilobyte, and ONNX Runtime itself stops at a million
 _FEWEST = 8
 _WARM_RUNS = 5
 _WARM_SECONDS = 0.1
@@ -136,13 +135,16 @@ class NodeTimer:
         self.name = "model" if isinstance(model, bytes) else str(model)
         self._model, self._feeds, self._threads = model, feeds, threads
         self._checks = {"trust": trust, "limits": limits}
-        self._cost: Cost = recording_cost(threads)
         self._rounds: list[_Round] = []
         self._optimized: onnx.ModelProto | None = None
         self._plain = open_session(model, threads=threads, trust=trust, limits=limits)
 
-    def round(self, seconds: float) -> None:
+    def round(self, seconds: float, cost: Cost) -> None:
         """Open a session, warm it up, and record for about so many seconds.
+
+        Args:
+            seconds: of recording.
+            cost: what recording costs, measured shortly before: a busy machine slows it like all else.
 
         Raises:
             ModelError: the model fails, or ONNX Runtime recorded nothing.
@@ -161,7 +163,7 @@ class NodeTimer:
             if path is not None:
                 self._optimized = _graph_of(path)
         warm, each = self._warm_up(session.run)
-        most = max(_FEWEST, MOST_EVENTS // max(1, len(self._optimized.graph.node)) - warm) if self._optimized else 0
+        most = max(_FEWEST, EVENTS // max(1, len(self._optimized.graph.node)) - warm) if self._optimized else 0
         runs = int(np.clip(seconds / each, _FEWEST, most))
         plain = []
         for number in range(runs):
@@ -171,7 +173,7 @@ class NodeTimer:
             self._plain.run(feed)
             plain.append(time.perf_counter() - begun)
         trace = read_trace(session.end_profiling(), self.name).without(warm)
-        self._rounds.append(_round(trace, np.array(plain) * 1e6, self._cost))
+        self._rounds.append(_round(trace, np.array(plain) * 1e6, cost))
 
     def _warm_up(self, run: object) -> tuple[int, float]:
         """Runs of the recording session, and seconds of one run of both."""
@@ -181,7 +183,7 @@ class NodeTimer:
             run(feed)  # type: ignore[operator]
             self._plain.run(feed)
             count += 1
-            if count * len(self._optimized.graph.node if self._optimized else ()) > MOST_EVENTS:
+            if count * len(self._optimized.graph.node if self._optimized else ()) > EVENTS:
                 break
         return count, (time.perf_counter() - begun) / count
 
@@ -203,18 +205,18 @@ class NodeTimer:
 
 def _graph_of(path: Path) -> onnx.ModelProto:
     """The optimized graph without its tensors."""
-    model = onnx.ModelProto.FromString(path.read_bytes())
+    model: onnx.ModelProto = onnx.ModelProto.FromString(path.read_bytes())
     for tensor in model.graph.initializer:
         tensor.ClearField("raw_data")
     return model
 
 
 def _round(trace: Trace, plain: NDArray[np.float64], cost: Cost) -> _Round:
-    inputs = np.array([key.inputs for key in trace.nodes])
-    between = float(cost.between_of(inputs).sum())  # type: ignore[arg-type]
+    whole = np.array([cost.of(key.inputs) for key in trace.nodes])
+    between = sum(cost.between_of(key.inputs) for key in trace.nodes)
     recorded = central(trace.durations) + _CUT
     after = np.column_stack([trace.starts[:, 1:], trace.begun + trace.lengths])
-    net = np.maximum(central(after - trace.starts) - cost.of(inputs), 0.0)  # type: ignore[arg-type]
+    net = np.maximum(central(after - trace.starts) - whole, 0.0)
     lengths = trace.lengths + _CUT
     sums = trace.durations.sum(axis=1) + _CUT * len(trace.nodes)
     parts = (float(np.median(sums / np.maximum(lengths - between, sums))), float(np.median(sums / lengths)))
@@ -231,7 +233,7 @@ def _round(trace: Trace, plain: NDArray[np.float64], cost: Cost) -> _Round:
 
 
 def _coverage(rounds: Sequence[_Round]) -> Coverage:
-    """Medians over the sessions; each part is taken within a run, so that what interrupts a run counts on both sides."""
+    """Medians over the sessions. Parts are taken within a run: what interrupts a run counts on both sides."""
     run, nodes, recorder, plain, net = (
         float(np.median(values)) / 1e3
         for values in (

@@ -13,6 +13,7 @@ from profiler.progress import Progress, silent
 from quant.latency.inputs import random_inputs
 from quant.latency.layers import layers_of
 from quant.latency.nodes import SESSIONS, NodeTimer
+from quant.latency.recorder import recording_cost
 from quant.runtime import open_session
 
 if TYPE_CHECKING:
@@ -146,8 +147,9 @@ def _measured(
     graphs = [_graph(model, checks) for model, _ in models]
     timers = [NodeTimer(model, feeds, threads=threads, **checks) for model, feeds in models]
     for number in range(SESSIONS):
+        cost = recording_cost(threads)
         for timer in timers:
-            timer.round(seconds / SESSIONS)
+            timer.round(seconds / SESSIONS, cost)
         progress(_STAGE, (number + 1) / (SESSIONS + 1))
     roof: Ceilings | None = None
     if measure:

@@ -4,10 +4,11 @@ A node that computes `macs` and moves `bytes` needs at least
 
     max(macs / compute ceiling, bytes / bandwidth ceiling)
 
-where both ceilings were measured on the machine (see `quant.latency.ceilings`). A layer's nodes run one after the other,
-so its needs add up. `of_ceiling` is the need over the time that was measured. A layer that reaches less than a tenth of
-its ceiling, or that spends more than half of its time on conversions, is bound by neither: what takes its time is
-overhead (starting small pieces of work, changing layouts).
+where both ceilings were measured on the machine (`quant.latency.ceilings`). A layer's nodes run one after another, so
+its needs add up. `of_ceiling` is the need over the time that was measured. A node is bound by the larger of its two
+needs; one that reaches less than a tenth of it, or that only converts, is bound by neither: what takes its time is
+overhead (starting small pieces of work, changing layouts, arithmetic that is no multiply-accumulate). A layer is bound
+by what most of its time is bound by.
 """
 
 from __future__ import annotations
@@ -107,19 +108,25 @@ class Verdict:
 
 def judge(works: Iterable[Work], ceilings: Ceilings) -> Verdict:
     """Hold a layer's nodes against the ceilings; a conversion needs nothing, since it does none of the layer's work."""
-    compute = memory = need = total = converting = 0.0
+    spent: dict[Bound, float] = {"compute": 0.0, "memory": 0.0, "overhead": 0.0}
+    need = total = 0.0
     for work in works:
-        total += work.ms
-        if work.overhead:
-            converting += work.ms
-            continue
-        arithmetic = 1e-6 * work.macs / ceilings.gmac_s(int8=work.int8)
-        traffic = 1e-6 * work.moved / ceilings.gb_s(work.moved)
-        compute, memory, need = compute + arithmetic, memory + traffic, need + max(arithmetic, traffic)
-    bound: Bound = "compute" if compute >= memory and compute > 0 else "memory"
-    if need < NOT_BOUND * total or converting > total / 2:
-        bound = "overhead"
-    return Verdict(bound, need, need / total if total > 0 else None, total - need)
+        bound, needed = _judge_node(work, ceilings)
+        spent[bound] += work.ms
+        need, total = need + needed, total + work.ms
+    most: Bound = max(spent, key=lambda bound: spent[bound]) if total > 0 else "overhead"
+    return Verdict(most, need, need / total if total > 0 else None, total - need)
+
+
+def _judge_node(work: Work, ceilings: Ceilings) -> tuple[Bound, float]:
+    if work.overhead:
+        return "overhead", 0.0
+    arithmetic = 1e-6 * work.macs / ceilings.gmac_s(int8=work.int8)
+    traffic = 1e-6 * work.moved / ceilings.gb_s(work.moved)
+    need = max(arithmetic, traffic)
+    if need < NOT_BOUND * work.ms:
+        return "overhead", need
+    return ("compute" if arithmetic >= traffic else "memory"), need
 
 
 def most_limited(layers: Sequence[tuple[str, float, Verdict]], count: int = 2) -> list[int]:

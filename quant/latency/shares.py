@@ -26,9 +26,9 @@ def time_shares(graph: ir.Graph, shares: Sequence[NodeShare]) -> dict[ir.Node, f
         shares: of the quantized graph's nodes, which keep the float nodes' names or those of their tensors.
     """
     by_name: dict[str, ir.Node] = {}
-    for node in graph:
-        for name in (node.name or "", *map(name_of, node.outputs)):
-            by_name.setdefault(name, node)
+    for each in graph:
+        for name in (each.name or "", *map(name_of, each.outputs)):
+            by_name.setdefault(name, each)
     found: dict[ir.Node, float] = {}
     for entry in shares:
         # Its own name says best which node it is; an integer product has a name of its own and stands for what follows.

@@ -1,8 +1,8 @@
 """Reading what ONNX Runtime recorded: the nodes of every run with their start and duration, in order.
 
-ONNX Runtime writes one event per node as the node ends, then one for the executor, then one for the whole run. Times are
-whole microseconds, cut off. The nodes inside an `If`, `Loop` or `Scan` end before it does and lie inside its time, so
-they are left out; what they took is the outer node's.
+ONNX Runtime writes one event per node as the node ends, then one for the executor, then one for the whole run. Times
+are whole microseconds, cut off. The nodes inside an `If`, `Loop` or `Scan` end before it does and lie inside its time,
+so they are left out; what they took is the outer node's.
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ class Trace:
 
     def without(self, runs: int) -> Trace:
         """The trace without its first runs."""
-        return Trace(
-            self.nodes, self.starts[runs:], self.durations[runs:], self.begun[runs:], self.lengths[runs:]
-        )
+        return Trace(self.nodes, self.starts[runs:], self.durations[runs:], self.begun[runs:], self.lengths[runs:])
 
 
 @dataclass
