@@ -9,9 +9,12 @@ import click
 
 from profiler import settings
 from profiler.trusted.options import trusting
+from quant.latency.options import timing_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from quant.latency.whole import Timing
 
 _DATA = "an .npz, a built-in set (digits, digits-ink) or FILE.py:function"
 
@@ -53,6 +56,7 @@ def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
 @click.option("--target", "runtime", type=click.Choice(("auto", "cpu")), default="auto", show_default=True)
 @click.option("--max-drop", type=click.FloatRange(0.0), help="Most accuracy to lose; exit code 1 where more is lost.")
 @_shared("metric", "report", "device", "threads", "seed", "seconds")
+@timing_options
 @trusting
 @click.pass_context
 def quantize(  # noqa: PLR0913  # one parameter per option
@@ -72,6 +76,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
     threads: int,
     seed: int,
     seconds: float,
+    timing: Timing,
     trust: bool,
     limits: tuple[str, ...],
 ) -> None:
@@ -112,6 +117,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
             threads=threads,
             seed=seed,
             seconds=seconds,
+            timing=timing,
             trust=trust,
             limits=Limits().raised(limits),
             progress=progress,
@@ -137,6 +143,7 @@ def _reference_network(context: click.Context) -> tuple[str, str, str, str]:
 @click.argument("b")
 @click.option("--data", metavar="DATA", help=f"Labelled samples: {_DATA}.")
 @_shared("metric", "report", "device", "threads", "seed", "seconds", "links", "limit")
+@timing_options
 def compare(
     *,
     a: str,
@@ -148,6 +155,7 @@ def compare(
     threads: int,
     seed: int,
     seconds: float,
+    timing: Timing,
     trust: bool,
     limits: tuple[str, ...],
 ) -> None:
@@ -170,6 +178,7 @@ def compare(
             threads=threads,
             seed=seed,
             seconds=seconds,
+            timing=timing,
             trust=trust,
             limits=Limits().raised(limits),
             progress=progress,

@@ -162,6 +162,14 @@ def peak_memory_bytes() -> int | None:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
+def resident_bytes() -> int | None:
+    """The memory that this process holds now (resident set; Linux); None elsewhere."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError, IndexError):
+        return None
+
+
 def _cpu(root: Path) -> Cpu:
     affinity = getattr(os, "sched_getaffinity", None)
     return Cpu(
