@@ -210,11 +210,9 @@ def open_session(
             cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / "trace")
-        with (
-            contextlib.nullcontext(_as_source(model))
-            if checked
-            else for_runtime(model, trust=trust, limits=limits) as source
-        ):
+        given = model if isinstance(model, bytes) else str(model)
+        checks = for_runtime(model, trust=trust, limits=limits)
+        with contextlib.nullcontext(given) if checked else checks as source:
             if before_load is not None:
                 before_load()
             session = _create(ort, source, options, wanted, name)
