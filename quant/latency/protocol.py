@@ -4,11 +4,11 @@
    than 2 %, or a cap is reached.
 2. The first model is compared with itself, half of its sessions with the other half. What that shows is the noise floor
    of this machine at this moment. No smaller difference is claimed, nor one below a fixed margin.
-3. The two models take turns in the order A B, B A or B A, A B, drawn anew for every two pairs, in one process and every
-   two pairs in other sessions of them. A sample is as many runs as fill one millisecond, and sample i of either model
-   is given the same inputs. Before each comes a pause of about half a millisecond, so that a system with other work to do
-   interrupts between samples, and for models whose run is short one run outside the clock, so that the processor's
-   caches hold what they would if the model ran alone. Python's garbage collector rests meanwhile.
+3. The two models take turns in the order A B, B A or B A, A B, drawn anew for every two pairs, in one process and
+   every two pairs in other sessions of them. A sample is as many runs as fill one millisecond, and sample i of either
+   model is given the same inputs. Before each comes a pause of about half a millisecond, so that a system with other
+   work to do interrupts between samples, and for models whose run is short one run outside the clock, so that the
+   processor's caches hold what they would if the model ran alone. Python's garbage collector rests meanwhile.
 4. The pairs end when there are 100 of them, three seconds have passed and the interval of the speed-up is within 1 % to
    either side; or when the time limit is reached. The result says which it was. (Stopping on the *width* of an interval
    does not favour either verdict; stopping on the verdict would.)
