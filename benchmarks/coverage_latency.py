@@ -67,7 +67,7 @@ class Simulation:
     def __init__(self, machine: Machine, seed: int, seconds: float) -> None:
         self.now = 0.0
         self.machine = machine
-        self.random = random.Random(seed)
+        self.random = random.Random(seed)  # noqa: S311  # a simulation
         rng = np.random.default_rng(seed)
         self.level = self._wander(rng, int(4 * seconds * 1e9 / STEP_NS))
         self.busy = np.cumsum(rng.exponential(0.7e9, 400))
@@ -81,9 +81,11 @@ class Simulation:
         return levels
 
     def clock(self) -> int:
+        """Nanoseconds since the simulation began."""
         return round(self.now)
 
     def pause(self, seconds: float) -> None:
+        """Let time go by."""
         self.now += 1e9 * seconds
 
     def sessions(self, milliseconds: float) -> list[Callable[[int], None]]:
@@ -128,7 +130,7 @@ def experiment(machine: Machine, ratio: float, seed: int, seconds: float) -> tup
 
 
 def rates(machine: Machine, experiments: int, seconds: float, first: int = 0) -> dict[str, Any]:
-    """Coverage and claims over so many experiments with equal models, and as many with 3 %; seeds count from `first`."""
+    """Coverage and claims over so many experiments with equal models, and as many with 3 %, from seed `first` on."""
     seeds = range(first, first + experiments)
     equal = [experiment(machine, 1.0, seed, seconds) for seed in seeds]
     slower = [experiment(machine, SLOWER, 1_000_000 + seed, seconds) for seed in seeds]

@@ -67,7 +67,7 @@ def test_scale(tmp_path):
 
 
 def test_latency_verdicts(tmp_path):
-    arguments = ["--only", "100 layers of 4 channels", "--runs", "2", "--seconds", "0.3", "--output", str(tmp_path)]
+    arguments = ["--only", "100 layers of 4 channels", "--runs", "1", "--seconds", "0.3", "--output", str(tmp_path)]
     # What the verdicts are in so short a time on a machine that runs tests is not a test's matter.
     assert import_module("latency_verdicts").main(arguments) in (0, 1)
     record, text = result(tmp_path, "latency_verdicts")
@@ -77,8 +77,8 @@ def test_latency_verdicts(tmp_path):
         ("busy", 1.0, "no difference shown"),
         ("busy", 1.03, "slower"),
     ]
-    assert all(len(case["runs"]) == 2 and case["median_ms"] > 0 for case in record["cases"])
-    assert "of 2" in text
+    assert all(len(case["runs"]) == 1 and case["median_ms"] > 0 for case in record["cases"])
+    assert "of 1" in text
 
 
 def test_coverage_latency(tmp_path):
@@ -96,9 +96,9 @@ def test_coverage_latency(tmp_path):
 @pytest.mark.parametrize("name", ["slow wander", "all of them"])
 def test_intervals_hold_the_truth_in_a_fixed_sample(name):
     coverage = import_module("coverage_latency")
-    found = coverage.rates(coverage.MACHINES[name], experiments=12, seconds=4.0)
-    assert min(found["coverage_equal"], found["coverage_slower"]) >= 10 / 12
-    assert found["false_claims"] <= 1 / 12
+    found = coverage.rates(coverage.MACHINES[name], experiments=8, seconds=3.0)
+    assert min(found["coverage_equal"], found["coverage_slower"]) >= 6 / 8
+    assert found["false_claims"] <= 1 / 8
     assert found["slower_reversed"] == 0.0
 
 

@@ -75,8 +75,8 @@ class TestConditions:
     def test_time_of_others_is_what_is_not_ours(self, tmp_path, monkeypatch):
         ticks = os.sysconf("SC_CLK_TCK")
         times = {"perf_counter": 100.0, "process_time": 7.0}
-        for name in times:
-            monkeypatch.setattr(conditions.time, name, lambda name=name: times[name])
+        monkeypatch.setattr(conditions.time, "perf_counter", lambda: times["perf_counter"])
+        monkeypatch.setattr(conditions.time, "process_time", lambda: times["process_time"])
         file = stat(tmp_path, 10, 0, 0, 999, 0, 0, 0, 0, 0, 0)
         with watched(file) as seen:
             times.update(perf_counter=104.0, process_time=10.0)
