@@ -10,7 +10,7 @@ from profiler.report import units
 
 if TYPE_CHECKING:
     from quant.latency.fresh import Fresh
-    from quant.latency.result import LatencyComparison
+    from quant.latency.result import Arm, LatencyComparison
 
 _STOPPED = {"precision": "precise enough", "max_seconds": "the time limit"}
 _COLD = (("import", "import_ms"), ("load", "load_ms"), ("first run", "first_ms"))
@@ -23,10 +23,14 @@ def latency_lines(latency: LatencyComparison, names: tuple[str, str]) -> list[st
     how = f"{latency.pairs} interleaved pairs in {latency.sessions} session(s) of each, ended by {_stopped(latency)}"
     arms = zip(names, (latency.a, latency.b), strict=True)
     medians = ", ".join("{} {:.3f} ms [{:.3f}, {:.3f}]".format(n, a.median_ms, *a.median_interval_ms) for n, a in arms)
-    noise = f"no difference below {latency.noise_floor.fraction:.1%} is claimed"
+    floor = latency.noise_floor
+    noise = f"no difference below {floor.fraction:.1%} is claimed"
+    itself = "{} against itself [{:.3f}, {:.3f}] over {} pairs".format(names[0], *floor.interval, floor.pairs)
     lines = [
         f"latency   {medians} ({settings.get('device')}, {settings.get('threads')} thread(s))",
         f"          {how}",
+        *(_sample_line(name, arm) for name, arm in zip(names, (latency.a, latency.b), strict=True)),
+        f"noise     {itself}",
         f"speed-up  {latency.speedup:.3f} [{low:.3f}, {high:.3f}] {latency.verdict}; {noise}",
     ]
     if latency.fresh is not None:
@@ -38,6 +42,16 @@ def latency_lines(latency: LatencyComparison, names: tuple[str, str]) -> list[st
 
 def _stopped(latency: LatencyComparison) -> str:
     return _STOPPED[latency.stopped_by]
+
+
+def _sample_line(name: str, arm: Arm) -> str:
+    """Percentiles as far as there are samples enough, the slowest sample, and how many lie far out."""
+    percentiles = [f"p{percent:g} {value:.3f}" for percent, value in arm.percentiles_ms.items() if percent > 50]
+    left_out = arm.percentiles_left_out
+    percentiles += [f"p{percent:g} {why}" for percent, why in list(left_out.items())[:1] if arm.repeats == 1]
+    slowest, when = arm.slowest
+    far = f"slowest {slowest:.3f} ms after {when:.1f} s; {arm.outliers} outliers, none removed"
+    return f"samples   {name}: " + ", ".join([*percentiles, far])
 
 
 def _fresh_lines(fresh: tuple[Fresh, Fresh], names: tuple[str, str]) -> list[str]:

@@ -51,6 +51,17 @@ class Arm:
         return low, high
 
     @property
+    def slowest(self) -> tuple[float, float]:
+        """The slowest sample's time of one run in milliseconds, and when it began, in seconds since the first pair."""
+        index = int(np.argmax(self.samples))
+        return float(1e3 * self.samples[index]), float(self.started[index])
+
+    @property
+    def outliers(self) -> int:
+        """How many samples lie far above the median; they stay in all figures."""
+        return statistics.outliers(self.samples)
+
+    @property
     def drift(self) -> statistics.Drift:
         """How the times moved during the measurement."""
         return statistics.drift(self.started, self.samples)
@@ -70,16 +81,16 @@ class Arm:
 
     def to_dict(self, *, samples: bool = False) -> dict[str, object]:
         """The figures for a report; with `samples`, the raw series too."""
-        slowest = int(np.argmax(self.samples))
+        slowest, when = self.slowest
         figures: dict[str, object] = {
             "median_ms": self.median_ms,
             "median_interval_ms": list(self.median_interval_ms),
-            "max_ms": float(1e3 * self.samples[slowest]),
-            "max_at_seconds": float(self.started[slowest]),
+            "max_ms": slowest,
+            "max_at_seconds": when,
             "percentiles_ms": {f"p{percent:g}": value for percent, value in self.percentiles_ms.items()},
             "percentiles_left_out": {f"p{percent:g}": why for percent, why in self.percentiles_left_out.items()},
             "iqr_over_median": statistics.spread(self.samples),
-            "outliers": statistics.outliers(self.samples),
+            "outliers": self.outliers,
             "drift": asdict(self.drift),
             "warmup": asdict(self.warmup),
         }

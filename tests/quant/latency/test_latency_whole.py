@@ -189,7 +189,8 @@ class TestCommand:
         options = ["--seconds", "0.6", "--batches", "1,2", "--samples", "--report", str(report)]
         done = self.run(*files, *options)
         assert done.exit_code == 0, done.output
-        for word in ("latency", "speed-up", "cold      a: import", "cold      b: import", "batch", "session(s)"):
+        words = ("latency", "speed-up", "cold      a: import", "cold      b: import", "batch", "session(s)")
+        for word in (*words, "a against itself", "none removed"):
             assert word in done.output
         latency = json.loads(report.read_text())["latency"]
         assert {"a_ms", "b_ms", "speedup", "interval", "verdict", "threads", "device"} <= set(latency)
