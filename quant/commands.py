@@ -9,15 +9,17 @@ import click
 
 from profiler import settings
 from profiler.trusted.options import trusting
+from quant.latency.options import timing_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from quant.latency.whole import Timing
 
 _DATA = (
     "an .npz or .npy, a folder of pictures by class, a .csv of paths and labels, COCO's .json, a built-in set (digits, "
     "digits-ink) or FILE.py:function"
 )
-
 _PICTURES = ("preprocess", "classes", "images", "strict")
 
 
@@ -78,6 +80,7 @@ def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
 @click.option("--target", "runtime", type=click.Choice(("auto", "cpu")), default="auto", show_default=True)
 @click.option("--max-drop", type=click.FloatRange(0.0), help="Most accuracy to lose; exit code 1 where more is lost.")
 @_shared("metric", *_PICTURES, "report", "device", "threads", "seed", "seconds", "layers")
+@timing_options
 @trusting
 @click.pass_context
 def quantize(  # noqa: PLR0913  # one parameter per option
@@ -99,6 +102,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
     seed: int,
     seconds: float,
     layers: bool,
+    timing: Timing,
     trust: bool,
     limits: tuple[str, ...],
     **pictures: Any,  # noqa: ANN401  # the options of _PICTURES
@@ -143,6 +147,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
             seed=seed,
             seconds=seconds,
             layers=layers,
+            timing=timing,
             trust=trust,
             limits=Limits().raised(limits),
             progress=progress,
@@ -168,6 +173,7 @@ def _reference_network(context: click.Context) -> tuple[str, str, str, str]:
 @click.argument("b")
 @click.option("--data", metavar="DATA", help=f"Labelled samples: {_DATA}.")
 @_shared("metric", *_PICTURES, "report", "device", "threads", "seed", "seconds", "layers", "links", "limit")
+@timing_options
 def compare(
     *,
     a: str,
@@ -180,6 +186,7 @@ def compare(
     seed: int,
     seconds: float,
     layers: bool,
+    timing: Timing,
     trust: bool,
     limits: tuple[str, ...],
     **pictures: Any,  # noqa: ANN401  # the options of _PICTURES
@@ -206,6 +213,7 @@ def compare(
             seed=seed,
             seconds=seconds,
             layers=layers,
+            timing=timing,
             trust=trust,
             limits=Limits().raised(limits),
             progress=progress,

@@ -10,7 +10,9 @@ from profiler.sources.limits import DEFAULT
 from quant.data import Options, open_data
 from quant.evaluating import evaluate
 from quant.inference import feeds
-from quant.latency import compare_latency, compare_layers
+from quant.latency.affinity import pinned
+from quant.latency.per_layer import compare_layers
+from quant.latency.whole import Timing, time_models
 from quant.machine import describe
 from quant.result import ModelComparison
 from quant.runtime import open_session
@@ -36,6 +38,7 @@ def compare(
     seed: int = 0,
     seconds: float = 20.0,
     layers: bool = False,
+    timing: Timing = Timing(),  # noqa: B008  # frozen
     trust: bool = False,
     limits: Limits | None = None,
     progress: Progress = silent,
@@ -53,6 +56,7 @@ def compare(
         seed: of random inputs and resampling.
         seconds: most time for the timing.
         layers: whether to time every layer as well, on the CPU.
+        timing: what is measured beside the latency: cold start, memory, batch sizes; and on which cores.
         trust: take files of tensors that have several names.
         limits: how much a file may ask for.
         progress: called with the stage and the part of it that is done.
@@ -63,15 +67,18 @@ def compare(
         RefusedError: a model would read what does not belong to it, run code of its own, or asks for too much.
         UsageError: an unknown metric, or one that needs labels where there are none.
     """
-    first, second = (open_session(m, device=device, threads=threads, trust=trust, limits=limits) for m in (a, b))
+    opening: dict[str, Any] = {"device": device, "threads": threads, "trust": trust, "limits": limits}
     comparison, inputs = None, None
-    if data is not None:
-        how = replace(options or Options(), trust=trust, limits=limits or DEFAULT, progress=progress)
-        samples = open_data(data, split="evaluation", options=how)
-        comparison = evaluate(first, second, samples, metrics=metrics, seed=seed, progress=progress)
-        few = samples.take(range(min(TIMED_INPUTS, len(samples))))
-        inputs = [feed for feed, _ in feeds(first, few, batch=1)]
-    latency = compare_latency(first, second, inputs=inputs, seed=seed, seconds=seconds, progress=progress)
+    with pinned(timing.affinity):
+        first, second = (open_session(m, **opening) for m in (a, b))
+        if data is not None:
+            how = replace(options or Options(), trust=trust, limits=limits or DEFAULT, progress=progress)
+            samples = open_data(data, split="evaluation", options=how)
+            comparison = evaluate(first, second, samples, metrics=metrics, seed=seed, progress=progress)
+            few = samples.take(range(min(TIMED_INPUTS, len(samples))))
+            inputs = [feed for feed, _ in feeds(first, few, batch=1)]
+        del first, second  # the timing opens its own: their memory and threads would be in its way
+    latency = time_models(a, b, timing, inputs=inputs, seed=seed, seconds=seconds, progress=progress, **opening)
     found = None
     if layers:
         found = compare_layers(

@@ -34,6 +34,7 @@ class Cpu:
         allowed_cores: those the scheduler lets this process use.
         quota_cores: how many cores' worth of time the control group grants; None without a quota.
         governor: the frequency governor (Linux); None where there is none to read.
+        turbo: whether the clock may rise above its nominal frequency (Linux); None where it is not said.
         int8_paths: names of the int8 instruction sets present (see `quant.isa`).
     """
 
@@ -43,6 +44,7 @@ class Cpu:
     allowed_cores: int | None
     quota_cores: float | None
     governor: str | None
+    turbo: bool | None
     int8_paths: tuple[str, ...]
 
     @property
@@ -162,6 +164,14 @@ def peak_memory_bytes() -> int | None:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
+def resident_bytes() -> int | None:
+    """The memory that this process holds now (resident set; Linux); None elsewhere."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError, IndexError):
+        return None
+
+
 def _cpu(root: Path) -> Cpu:
     affinity = getattr(os, "sched_getaffinity", None)
     return Cpu(
@@ -171,8 +181,18 @@ def _cpu(root: Path) -> Cpu:
         allowed_cores=len(affinity(0)) if affinity else os.cpu_count(),
         quota_cores=_quota_cores(root),
         governor=_read(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        turbo=_turbo(root),
         int8_paths=tuple(path.name for path in isa.int8_paths(root) if path.present),
     )
+
+
+def _turbo(root: Path) -> bool | None:
+    """Two drivers say it, one of them the other way round."""
+    boost = _read(root / "sys/devices/system/cpu/cpufreq/boost")
+    without = _read(root / "sys/devices/system/cpu/intel_pstate/no_turbo")
+    if boost in {"0", "1"}:
+        return boost == "1"
+    return without == "0" if without in {"0", "1"} else None
 
 
 def _cpu_model(root: Path) -> str:

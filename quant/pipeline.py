@@ -20,8 +20,9 @@ from quant.explain import explain, layer_of
 from quant.graph import prepare, to_bytes, without_traces
 from quant.inference import feeds, first_output
 from quant.judge import Judge
-from quant.latency import LayerComparison, compare_layers, layer_times
+from quant.latency.per_layer import LayerComparison, compare_layers, layer_times
 from quant.latency.shares import time_shares
+from quant.latency.whole import Timing
 from quant.machine import describe
 from quant.metrics.registry import find
 from quant.place import cpu
@@ -71,6 +72,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
     seed: int = 0,
     seconds: float = 20.0,
     layers: bool = False,
+    timing: Timing = Timing(),  # noqa: B008  # frozen
     trust: bool = False,
     limits: Limits = DEFAULT,
     progress: Progress = silent,
@@ -95,6 +97,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
         seed: of splits and resampling.
         seconds: most time for the final timing.
         layers: whether to time every layer of both models, beside what this machine can do at most.
+        timing: what the final timing measures beside the latency: cold start, memory, batch sizes; and on which cores.
         trust: let code in the file run, in this process, and take files of tensors that have several names.
         limits: how much the file may ask for, as for `profiler.open_model`.
         progress: called with the stage and the part of it that is done.
@@ -133,7 +136,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
     plans = {name: plan for name, plan in TARGETS[target](graph.graph).items() if plan.matrices}
     ranked = _placed(graph, calibrating, bench, plans, min(SCREENING_SECONDS, seconds))
     within = [c for c in ranked if judge.within(c, max_drop)]
-    chosen, latency = _settled(within or ranked, bench, float_file, seconds)
+    chosen, latency = _settled(within or ranked, bench, float_file, seconds, timing)
     int8_file = chosen.file if chosen else float_file
     with run.stage("evaluate", f"ran both models on {len(judge.samples)} samples"):
         comparison = judge.compared(int8_file)
@@ -228,19 +231,19 @@ def _refined(best: Candidate, graph: ir.Model, ranges: Mapping[str, Range], benc
 
 
 def _settled(
-    ranked: Sequence[Candidate], bench: Bench, float_file: bytes, seconds: float
+    ranked: Sequence[Candidate], bench: Bench, float_file: bytes, seconds: float, timing: Timing
 ) -> tuple[Candidate | None, LatencyComparison]:
     """The first placement that is not slower than float, timed at length; None and float itself where there is none."""
     for candidate in ranked:
         if candidate.latency is None or _slower(candidate.latency):
             continue
         with bench.run.stage("time", f"timed the placement {candidate.plan.name} against float") as stage:
-            latency = bench.against_float(candidate.file, seconds)
+            latency = bench.at_length(float_file, candidate.file, seconds, timing)
             stage.kept = not _slower(latency)
         if stage.kept:
             return candidate, latency
     with bench.run.stage("time", "timed float against itself: no placement is faster here"):
-        return None, bench.against_float(float_file, seconds)
+        return None, bench.at_length(float_file, float_file, seconds, timing)
 
 
 def _slower(latency: LatencyComparison) -> bool:

@@ -11,11 +11,11 @@ from tabulate import tabulate
 from profiler.escaping import printable
 from profiler.report import units
 from quant.layer_report import layer_lines
+from quant.latency.lines import latency_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from quant.latency.result import LatencyComparison
     from quant.machine import Diagnosis
     from quant.metrics import Comparison, MetricResult
     from quant.result import ModelComparison, NodeRow, Quantization
@@ -128,19 +128,6 @@ def _side_by_side(first: Any, second: Any) -> list[str]:  # noqa: ANN401  # two 
     return [
         "  " + "".join(f"{int(n):>{width}}" for n in left) + "    |" + "".join(f"{int(n):>{width}}" for n in right)
         for left, right in zip(first, second, strict=True)
-    ]
-
-
-def latency_lines(latency: LatencyComparison, names: tuple[str, str]) -> list[str]:
-    """Both medians, the speed-up with its interval and the noise floor, and warnings."""
-    low, high = latency.interval
-    settings = latency.settings
-    where = f"{settings.get('device')}, {settings.get('threads')} thread(s), {latency.pairs} interleaved pairs"
-    noise = f"a model against itself differs by up to {latency.noise_floor.fraction:.1%}"
-    return [
-        f"latency   {names[0]} {latency.a_ms:.3f} ms, {names[1]} {latency.b_ms:.3f} ms ({where})",
-        f"speed-up  {latency.speedup:.3f} [{low:.3f}, {high:.3f}] {latency.verdict}; {noise}",
-        *(f"warning: {warning}" for warning in latency.warnings),
     ]
 
 

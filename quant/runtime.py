@@ -25,7 +25,7 @@ from quant import _runtime_errors, providers
 from quant.model_files import for_runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import ModuleType
 
     import numpy as np
@@ -166,6 +166,8 @@ def open_session(
     quant_kernels: bool = True,
     trust: bool = False,
     limits: Limits | None = None,
+    checked: bool = False,
+    before_load: Callable[[], None] | None = None,
 ) -> RuntimeSession:
     """Load an ONNX model into ONNX Runtime.
 
@@ -179,6 +181,8 @@ def open_session(
         quant_kernels: False keeps QDQ models in float: the same rounding, without int8 kernels.
         trust: take files of tensors that have several names.
         limits: how much a file may ask for.
+        checked: the caller is inside `quant.model_files.for_runtime` of this very file, in this process or another.
+        before_load: called right before ONNX Runtime is given the model.
 
     Raises:
         UsageError: an unknown device or level, or fewer than one thread.
@@ -206,7 +210,11 @@ def open_session(
             cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / "trace")
-        with for_runtime(model, trust=trust, limits=limits) as source:
+        given = model if isinstance(model, bytes) else str(model)
+        checks = for_runtime(model, trust=trust, limits=limits)
+        with contextlib.nullcontext(given) if checked else checks as source:
+            if before_load is not None:
+                before_load()
             session = _create(ort, source, options, wanted, name)
         opened = RuntimeSession(
             name=name,

@@ -10,6 +10,7 @@ import numpy as np
 from quant.graph import to_bytes, without_traces
 from quant.inference import first_output
 from quant.latency import compare_latency
+from quant.latency.whole import time_models
 from quant.metrics.fidelity import Fidelity, fidelity
 from quant.place.qdq import apply
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from quant.correct.weights import WeightScale
     from quant.data import Samples
     from quant.latency.result import LatencyComparison
+    from quant.latency.whole import Timing
     from quant.place.plan import Plan
     from quant.run import Run
     from quant.runtime import RuntimeSession
@@ -112,6 +114,21 @@ class Bench:
     def timed(self, candidate: Candidate, seconds: float) -> Candidate:
         """Time a candidate against float."""
         return replace(candidate, latency=self.against_float(candidate.file, seconds))
+
+    def at_length(self, float_file: bytes, model: bytes, seconds: float, timing: Timing) -> LatencyComparison:
+        """Time a model against float with all that belongs to a report."""
+        run = self.run
+        return time_models(
+            float_file,
+            model,
+            timing,
+            inputs=self.feeds,
+            device=run.device,
+            threads=run.threads,
+            seed=run.seed,
+            seconds=seconds,
+            progress=run.progress,
+        )
 
     def against_float(self, model: bytes, seconds: float) -> LatencyComparison:
         """Time a model against float."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from quant.data.columns import Column
 
-Task = Literal["classification", "segmentation"]
+Task = Literal["classification", "segmentation", "detection", "multilabel", "regression"]
 
 _MOST_NAMED = 3
 

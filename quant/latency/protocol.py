@@ -2,10 +2,13 @@
 
 1. Each model warms up alone: at least 3 runs and 0.2 s, then until the medians of two successive windows differ by less
    than 2 %, or a cap is reached.
-2. The first model is compared with itself. What that shows is the noise floor of this machine at this moment. No
-   smaller difference is claimed, nor one below a fixed margin.
-3. The two models take turns in the order A B, B A, A B, ... in one process. A sample is as many runs as fill one
-   millisecond, and sample i of either model is given the same inputs. Python's garbage collector rests meanwhile.
+2. The first model is compared with itself, half of its sessions with the other half. What that shows is the noise floor
+   of this machine at this moment. No smaller difference is claimed, nor one below a fixed margin.
+3. The two models take turns in the order A B, B A or B A, A B, drawn anew for every two pairs, in one process and
+   every two pairs in other sessions of them. A sample is as many runs as fill one millisecond, and sample i of either
+   model is given the same inputs. Before each comes a pause of about half a millisecond, so that a system with other
+   work to do interrupts between samples, and for models whose run is short one run outside the clock, so that the
+   processor's caches hold what they would if the model ran alone. Python's garbage collector rests meanwhile.
 4. The pairs end when there are 100 of them, three seconds have passed and the interval of the speed-up is within 1 % to
    either side; or when the time limit is reached. The result says which it was. (Stopping on the *width* of an interval
    does not favour either verdict; stopping on the verdict would.)
@@ -17,124 +20,72 @@ leaves their ratio alone; with one model timed after the other, it is charged to
 from __future__ import annotations
 
 import gc
-import math
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from profiler.errors import UsageError
 from quant.latency import statistics
-from quant.latency.result import Arm, LatencyComparison, NoiseFloor, StoppedBy, Warmup
+from quant.latency.pairs import Timer, repeats_for
+from quant.latency.result import Arm, LatencyComparison, NoiseFloor
+from quant.latency.sessions import FEWEST, session_differences, sessions_interval
+from quant.latency.settings import Protocol
+from quant.latency.warmup import settle, warm_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Sequence
 
-    from numpy.typing import NDArray
+    from quant.latency.pairs import Pairs, Pause, Progress
+    from quant.latency.warmup import Clock, Run
 
-    Run = Callable[[int], object]  # runs the model once on input number i
-    Clock = Callable[[], int]  # nanoseconds
-    Progress = Callable[[str, float], None]  # what is going on, and how much of it is done (0 to 1)
+    Runs = Run | Sequence[Run]
 
-_NOISE_SHARE = 0.25  # of the time limit, for the first model against itself
-_MOST_REPEATS = 100_000
-_CHECK_GROWTH = 1.25  # the interval is computed again once there are this many times as many pairs
-_PROGRESS_NS = 250_000_000  # between two reports of progress: drawing a bar is work that the models would feel
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """Settings of a comparison. All times are in seconds.
-
-    Attributes:
-        warmup_runs: fewest runs of a warm-up window.
-        warmup_seconds: shortest warm-up.
-        warmup_max_seconds: longest warm-up of one model; the run that reaches it is the last.
-        warmup_tolerance: relative difference of two windows' medians that counts as steady.
-        sample_seconds: shortest sample; faster models run several times per sample.
-        min_pairs: fewest pairs before the interval may end the measurement, and most pairs of the noise floor.
-        min_seconds: shortest measurement.
-        max_seconds: longest measurement, noise floor included; the pair that reaches it is the last.
-        margin: no smaller difference is claimed, however quiet the machine: two sessions of one and the same model can
-            differ by 0.3 % for as long as they live, by where their memory happens to lie.
-        half_width: of the interval, relative to the speed-up, at which there is precision enough.
-        confidence: of the intervals.
-        resamples: of the bootstrap.
-    """
-
-    warmup_runs: int = 3
-    warmup_seconds: float = 0.2
-    warmup_max_seconds: float = 2.0
-    warmup_tolerance: float = 0.02
-    sample_seconds: float = 0.001
-    min_pairs: int = 100
-    min_seconds: float = 3.0
-    max_seconds: float = 30.0
-    margin: float = 0.005
-    half_width: float = 0.01
-    confidence: float = 0.95
-    resamples: int = 2000
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.max_seconds < math.inf:
-            raise UsageError(f"the time limit of a latency comparison must be positive seconds, got {self.max_seconds}")
-
-    @classmethod
-    def lasting(cls, seconds: float) -> Protocol:
-        """The protocol within a time limit: shorter than usual where there is no time for more."""
-        return cls(max_seconds=seconds, min_seconds=min(cls.min_seconds, seconds))
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """Paired series: start times since the first sample and times of one run, in seconds, each of shape (n,)."""
-
-    started_a: NDArray[np.float64]
-    started_b: NDArray[np.float64]
-    a: NDArray[np.float64]
-    b: NDArray[np.float64]
-    seconds: float
-    stopped_by: StoppedBy
+_NOISE_SHARE = 0.4  # of the time limit, for the first model against itself; a quiet machine needs far less
 
 
 def compare(
-    run_a: Run,
-    run_b: Run,
+    run_a: Runs,
+    run_b: Runs,
     *,
     settings: Protocol | None = None,
     seed: int = 0,
     clock: Clock = time.perf_counter_ns,
+    pause: Pause = time.sleep,
     progress: Progress | None = None,
 ) -> LatencyComparison:
     """Time two callables against each other.
 
     Args:
-        run_a: runs the first model once on input number i; the same i must mean the same input for both.
-        run_b: runs the second model once.
+        run_a: runs the first model once on input number i; the same i must mean the same input for both. Several where
+            the model has been loaded several times.
+        run_b: runs the second model once; as many as of the first.
         settings: the protocol's numbers.
-        seed: of the bootstrap.
+        seed: of the bootstrap, and of the order of turns.
         clock: returns nanoseconds; given a fake one, the protocol is deterministic.
+        pause: waits for so many seconds; a fake one goes with a fake clock.
         progress: called now and then, between samples.
 
     Returns:
         The speed-up of `run_b` over `run_a` with its interval, and all that is needed to doubt it.
     """
     settings = settings or Protocol()
+    runs_a, runs_b = ([runs] if callable(runs) else list(runs) for runs in (run_a, run_b))
     with _garbage_collector_off():
-        warmup_a, typical_a = warm_up(run_a, settings, clock)
-        warmup_b, typical_b = warm_up(run_b, settings, clock)
-        repeats = _repeats(min(typical_a, typical_b), settings.sample_seconds)
-        timer = _Timer(settings, repeats, seed, clock, progress)
-        itself = timer.pairs(
-            "noise floor", run_a, run_a, limit=_NOISE_SHARE * settings.max_seconds, most=settings.min_pairs
-        )
-        pairs = timer.pairs("comparison", run_a, run_b, limit=settings.max_seconds - itself.seconds, most=None)
-    floor_interval = timer.interval(itself.a, itself.b)
-    measured = statistics.noise_fraction(floor_interval)
-    floor = NoiseFloor(floor_interval, max(measured, settings.margin), pairs=len(itself.a))
-    ratio, interval = statistics.speedup(pairs.a, pairs.b), timer.interval(pairs.a, pairs.b)
+        warmup_a, typical_a = warm_up(runs_a[0], settings, clock)
+        warmup_b, typical_b = warm_up(runs_b[0], settings, clock)
+        for run in (*runs_a[1:], *runs_b[1:]):
+            settle(run, settings)
+        repeats = repeats_for(min(typical_a, typical_b), settings.sample_seconds)
+        lead_in = max(typical_a, typical_b) < 1e9 * settings.lead_in_seconds
+        timer = Timer(settings, repeats, lead_in, seed, clock, pause, progress)
+        share = _NOISE_SHARE * settings.max_seconds
+        itself = timer.pairs("noise floor", _halves(runs_a), limit=share, shortest=0.0)
+        left = settings.max_seconds - itself.seconds
+        pairs = timer.pairs("comparison", (runs_a, runs_b), limit=left, shortest=settings.min_seconds)
+    margin = settings.margin if len(runs_a) >= FEWEST else settings.single_margin
+    floor = _floor(timer, itself, margin)
+    differences = session_differences(pairs.a, pairs.b, pairs.session)
+    ratio = statistics.speedup(pairs.a, pairs.b)
+    interval = _hull(timer.interval(pairs.a, pairs.b), sessions_interval(differences, settings.confidence))
     first = Arm(pairs.started_a, pairs.a, repeats, warmup_a)
     second = Arm(pairs.started_b, pairs.b, repeats, warmup_b)
     return LatencyComparison(
@@ -147,115 +98,31 @@ def compare(
         noise_floor=floor,
         stopped_by=pairs.stopped_by,
         seconds=pairs.seconds,
+        lead_in=lead_in,
+        sessions=len(runs_a),
+        session_differences=tuple(differences.tolist()),
         warnings=tuple(_warnings(first, second, floor)),
     )
 
 
-def warm_up(run: Run, settings: Protocol, clock: Clock) -> tuple[Warmup, float]:
-    """Run a model until its times are steady.
-
-    Returns:
-        What was done, and the median time of one run in the last window, in nanoseconds.
-    """
-    began = clock()
-    deadline = began + round(1e9 * settings.warmup_max_seconds)
-    times: list[int] = []
-    before, steady = math.nan, False
-    while not steady:
-        window = _window(run, len(times), settings, deadline, clock)
-        times += window
-        middle = float(np.median(window))
-        steady = abs(middle - before) <= settings.warmup_tolerance * before
-        before = middle
-        if clock() >= deadline:
-            break
-    return Warmup(len(times), 1e-9 * (clock() - began), 1e-6 * times[0], steady), before
+def _halves(runs: Sequence[Run]) -> tuple[Sequence[Run], Sequence[Run]]:
+    """The sessions of one model in two groups of one size; where there is one, it is both."""
+    if len(runs) == 1:
+        return runs, runs
+    size = len(runs) // 2
+    return runs[0::2][:size], runs[1::2][:size]
 
 
-def _window(run: Run, first: int, settings: Protocol, deadline: int, clock: Clock) -> list[int]:
-    """Times of the runs that fill one warm-up window, in nanoseconds; two windows make the shortest warm-up."""
-    times: list[int] = []
-    began = now = clock()
-    shortest = 1e9 * settings.warmup_seconds / 2
-    while len(times) < settings.warmup_runs or now - began < shortest:
-        start = clock()
-        run(first + len(times))
-        now = clock()
-        times.append(now - start)
-        if now >= deadline:
-            break
-    return times
+def _floor(timer: Timer, itself: Pairs, margin: float) -> NoiseFloor:
+    interval = timer.interval(itself.a, itself.b)
+    return NoiseFloor(interval, max(statistics.noise_fraction(interval), margin), margin, pairs=len(itself.a))
 
 
-def _repeats(fastest_ns: float, sample_seconds: float) -> int:
-    """Runs per sample: the same for both models, so that their samples see the same inputs."""
-    return min(_MOST_REPEATS, max(1, math.ceil(1e9 * sample_seconds / max(fastest_ns, 1.0))))
-
-
-@dataclass(frozen=True)
-class _Timer:
-    """Takes pairs of samples."""
-
-    settings: Protocol
-    repeats: int
-    seed: int
-    clock: Clock
-    progress: Progress | None
-
-    def pairs(self, stage: str, run_a: Run, run_b: Run, *, limit: float, most: int | None) -> _Pairs:
-        """Take pairs until they are precise enough, or there are `most` of them, or `limit` seconds have passed."""
-        starts: tuple[list[int], list[int]] = ([], [])
-        times: tuple[list[int], list[int]] = ([], [])
-        runs = (run_a, run_b)
-        began = reported = now = self.clock()
-        check_at = self.settings.min_pairs
-        stopped_by: StoppedBy | None = None
-        while stopped_by is None:
-            n = len(times[0])
-            for arm in (0, 1) if n % 2 == 0 else (1, 0):
-                start, now = self._sample(runs[arm], n * self.repeats)
-                starts[arm].append(start)
-                times[arm].append(now - start)
-            n, elapsed = n + 1, 1e-9 * (now - began)
-            if most is not None and n >= most:
-                stopped_by = "max_pairs"
-            elif elapsed >= limit:
-                stopped_by = "max_seconds"
-            elif most is None and n >= check_at and elapsed >= self.settings.min_seconds:
-                stopped_by = "precision" if self._precise(*times) else None
-                check_at = math.ceil(_CHECK_GROWTH * n)
-            if self.progress and now - reported >= _PROGRESS_NS:
-                reported = now
-                self.progress(stage, min(1.0, max(elapsed / limit, n / most if most else 0.0)))
-        started_a, started_b = (1e-9 * (np.array(series, dtype=np.float64) - began) for series in starts)
-        a, b = (1e-9 / self.repeats * np.array(series, dtype=np.float64) for series in times)
-        return _Pairs(
-            started_a,
-            started_b,
-            a,
-            b,
-            seconds=1e-9 * (now - began),
-            stopped_by=stopped_by,
-        )
-
-    def interval(self, a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:
-        """The interval of the speed-up by the settings."""
-        return statistics.speedup_interval(
-            a, b, confidence=self.settings.confidence, resamples=self.settings.resamples, seed=self.seed
-        )
-
-    def _sample(self, run: Run, first: int) -> tuple[int, int]:
-        """Start and end of `repeats` runs in clock ticks."""
-        clock, last = self.clock, first + self.repeats
-        start = clock()
-        for index in range(first, last):
-            run(index)
-        return start, clock()
-
-    def _precise(self, a: list[int], b: list[int]) -> bool:
-        first, second = np.array(a, dtype=np.float64), np.array(b, dtype=np.float64)
-        low, high = self.interval(first, second)
-        return (high - low) / 2 <= self.settings.half_width * statistics.speedup(first, second)
+def _hull(pairs: tuple[float, float], sessions: tuple[float, float] | None) -> tuple[float, float]:
+    """The wider interval, end by end."""
+    if sessions is None:
+        return pairs
+    return min(pairs[0], sessions[0]), max(pairs[1], sessions[1])
 
 
 def _warnings(first: Arm, second: Arm, floor: NoiseFloor) -> Iterator[str]:
@@ -266,7 +133,7 @@ def _warnings(first: Arm, second: Arm, floor: NoiseFloor) -> Iterator[str]:
             "difference: allow more seconds"
         )
     low, high = floor.interval
-    if not low <= 1.0 <= high:
+    if low > 1.0 + floor.margin or high < 1.0 - floor.margin:
         measured = statistics.noise_fraction(floor.interval)
         yield f"the first model differs from itself by up to {measured:.1%}: the machine was not steady"
     for name, arm in (("first model", first), ("second model", second)):

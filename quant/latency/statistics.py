@@ -34,7 +34,7 @@ FEWEST_PAIRS_BOOTSTRAP = 50  # simulated coverage of a nominal 95 % interval: 0.
 FEWEST_PAIRS = 6  # 1 - 2 * 0.5**n first exceeds 0.95 here: with fewer, no distribution-free 95 % interval exists
 
 # The smallest n that bounds a percentile at 99 % confidence while one sample lies above it (MLPerf's early stopping).
-PERCENTILE_NEEDS = {50: 1, 90: 64, 95: 130, 99: 662}
+PERCENTILE_NEEDS: dict[float, int] = {50: 1, 90: 64, 95: 130, 99: 662, 99.9: 6636}
 
 OUTLIER_MADS = 5.0
 _MAD_TO_SIGMA = 1.4826  # makes the median absolute deviation of a normal distribution its standard deviation
@@ -179,7 +179,7 @@ def drift(started: NDArray[np.float64], samples: NDArray[np.float64]) -> Drift:
     return Drift(fitted, halves=float(np.median(samples[-half:]) / np.median(samples[:half])))
 
 
-def percentiles(samples: NDArray[np.float64]) -> dict[int, float]:
+def percentiles(samples: NDArray[np.float64]) -> dict[float, float]:
     """The percentiles that this many samples support (`PERCENTILE_NEEDS`), by linear interpolation."""
     allowed = [percent for percent, needed in PERCENTILE_NEEDS.items() if len(samples) >= needed]
     return dict(zip(allowed, np.percentile(samples, allowed).tolist(), strict=True))

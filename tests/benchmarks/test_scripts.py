@@ -21,7 +21,8 @@ def _as_scripts(monkeypatch):
     yield
     torch.set_num_threads(threads)
     logging.disable(logging.NOTSET)
-    for name in ("_common", "_networks", "_peers", "data", "memory", "scale", "speed"):
+    own = ("_common", "_networks", "_peers", "coverage_latency", "data", "latency_verdicts", "memory", "scale", "speed")
+    for name in own:
         sys.modules.pop(name, None)
 
 
@@ -64,6 +65,47 @@ def test_scale(tmp_path):
     assert all(case["analyze_peak_bytes"] >= case["import_peak_bytes"] for case in record["cases"])
     assert set(record["fits"]["prompt"]["clock"]) == {"seconds_per_layer", "seconds_at_none", "r_squared"}
     assert "prompt" in text
+
+
+def test_latency_verdicts(tmp_path):
+    arguments = ["--only", "100 layers of 4 channels", "--runs", "1", "--seconds", "0.3", "--output", str(tmp_path)]
+    # What the verdicts are in so short a time on a machine that runs tests is not a test's matter.
+    assert import_module("latency_verdicts").main(arguments) in (0, 1)
+    record, text = result(tmp_path, "latency_verdicts")
+    assert [(case["condition"], case["work"], case["expected"]) for case in record["cases"]] == [
+        ("quiet", 1.0, "no difference shown"),
+        ("quiet", 1.03, "slower"),
+        ("busy", 1.0, "no difference shown"),
+        ("busy", 1.03, "slower"),
+    ]
+    assert all(len(case["runs"]) == 1 and case["median_ms"] > 0 for case in record["cases"])
+    assert "of 1" in text
+
+
+def test_coverage_latency(tmp_path):
+    coverage = import_module("coverage_latency")
+    assert coverage.main(["--experiments", "3", "--seconds", "2", "--only", "drift", "--output", str(tmp_path)]) in (
+        0,
+        1,
+    )
+    record, text = result(tmp_path, "coverage_latency")
+    assert record["machines"]["drift"]["experiments"] == 3
+    assert record["machines"]["drift"]["slower_found"] == 1.0
+    assert "drift" in text
+
+
+@pytest.mark.parametrize("name", ["slow wander", "all of them"])
+def test_intervals_hold_the_truth_in_a_fixed_sample(name):
+    coverage = import_module("coverage_latency")
+    found = coverage.rates(coverage.MACHINES[name], experiments=8, seconds=3.0)
+    assert min(found["coverage_equal"], found["coverage_slower"]) >= 6 / 8
+    assert found["false_claims"] <= 1 / 8
+    assert found["slower_reversed"] == 0.0
+
+
+@pytest.mark.slow
+def test_intervals_hold_the_truth(tmp_path):
+    assert import_module("coverage_latency").main(["--output", str(tmp_path)]) == 0
 
 
 def test_memory(tmp_path):

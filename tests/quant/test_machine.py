@@ -22,6 +22,22 @@ def tree(root, **files):
     return root
 
 
+class TestTurbo:
+    @pytest.mark.parametrize(
+        ("files", "turbo"),
+        [
+            ({}, None),
+            ({"sys__devices__system__cpu__cpufreq__boost": "1\n"}, True),
+            ({"sys__devices__system__cpu__cpufreq__boost": "0\n"}, False),
+            ({"sys__devices__system__cpu__intel_pstate__no_turbo": "1\n"}, False),
+            ({"sys__devices__system__cpu__intel_pstate__no_turbo": "0\n"}, True),
+            ({"sys__devices__system__cpu__cpufreq__boost": "?\n"}, None),
+        ],
+    )
+    def test_two_drivers_say_it(self, tmp_path, files, turbo):
+        assert machine.describe(tree(tmp_path, **files)).cpu.turbo is turbo
+
+
 class TestControlGroups:
     @pytest.mark.parametrize(
         ("files", "cores"),

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from profiler.errors import UsageError
-from quant.latency.protocol import Protocol, compare, warm_up
-from quant.latency.result import Warmup
+from quant.latency.protocol import compare
+from quant.latency.settings import Protocol
+from quant.latency.warmup import Warmup, warm_up
 
 MS = 1_000_000
-FAST = Protocol(resamples=300)
+# No pauses and no runs outside the clock, so that the runs can be counted.
+FAST = Protocol(resamples=300, lead_in_seconds=0.0, rest_seconds=0.0)
 
 
 class Bench:
@@ -20,12 +22,17 @@ class Bench:
     def __init__(self, seed=0, noise=0.005, slowdown_per_second=0.0):
         self.now = 1_000
         self.calls = []
+        self.pauses = []
         self.rng = np.random.default_rng(seed)
         self.noise = noise
         self.slowdown = slowdown_per_second
 
     def clock(self):
         return self.now
+
+    def pause(self, seconds):
+        self.pauses.append(seconds)
+        self.now += round(1e9 * seconds)
 
     def model(self, name, milliseconds):
         """A model whose time is `milliseconds`, or what the function `milliseconds` says of the number of its runs."""
@@ -42,8 +49,11 @@ class Bench:
         return run
 
     def compare(self, a, b, settings=FAST, **options):
-        first, second = self.model("a", a), self.model("b", b)
-        return compare(first, second, settings=settings, clock=self.clock, **options)
+        first, second = (
+            [self.model(name, m) for m in times] if isinstance(times, list) else self.model(name, times)
+            for name, times in (("a", a), ("b", b))
+        )
+        return compare(first, second, settings=settings, clock=self.clock, pause=self.pause, **options)
 
     def after_warmup(self, comparison):
         return self.calls[comparison.a.warmup.runs + comparison.b.warmup.runs :]
@@ -74,30 +84,39 @@ class TestVerdict:
     def test_nothing_below_the_noise_floor_is_claimed(self):
         """The first model is unsteady while it is compared with itself; then a real 3 % is no evidence any more."""
         rng = np.random.default_rng(5)
-        unsteady = range(50, 50 + 200)  # 50 runs of warm-up, then 100 pairs of the model with itself
+        unsteady = range(50, 50 + 350)  # 50 runs of warm-up, then the pairs of the model with itself
 
         def first(run):
             return 4.0 * (1.0 + 0.3 * rng.random() if run in unsteady else 1.0)
 
-        settings = dataclasses.replace(FAST, min_seconds=1.0)
+        settings = dataclasses.replace(FAST, min_seconds=1.0, max_seconds=4.0)  # 1.6 s of noise floor
         result = Bench().compare(first, 4.0 * 1.03, settings)
         assert result.noise_floor.fraction > 0.03
         assert result.interval[1] < 1.0
         assert result.verdict == "no difference shown"
 
-    @pytest.mark.parametrize(("ratio", "verdict"), [(1.004, "no difference shown"), (1.006, "slower")])
-    def test_nothing_below_the_margin_is_claimed(self, ratio, verdict):
-        result = Bench(noise=0.0).compare(4.0, 4.0 * ratio)
+    @pytest.mark.parametrize(
+        ("ratio", "sessions", "verdict"),
+        [
+            (1.004, 3, "no difference shown"),
+            (1.006, 3, "slower"),
+            (1.019, 1, "no difference shown"),
+            (1.019, 2, "no difference shown"),
+            (1.021, 1, "slower"),
+        ],
+    )
+    def test_nothing_below_the_margin_is_claimed(self, ratio, sessions, verdict):
+        result = Bench(noise=0.0).compare([4.0] * sessions, [4.0 * ratio] * sessions)
         assert result.noise_floor.interval == (1.0, 1.0)
-        assert result.noise_floor.fraction == FAST.margin == 0.005
+        assert result.noise_floor.fraction == (0.005 if sessions == 3 else 0.02)
         assert result.verdict == verdict
 
     def test_too_few_pairs_claim_nothing(self):
         result = Bench().compare(5000.0, 2500.0)
-        assert result.pairs == 3
+        assert result.pairs == 2
         assert result.stopped_by == "max_seconds"
         assert result.verdict == "no difference shown"
-        assert any("only 3 pairs" in line for line in result.warnings)
+        assert any("only 2 pairs" in line for line in result.warnings)
 
     def test_few_pairs_claim_what_is_plain(self):
         result = Bench().compare(800.0, 400.0)
@@ -113,9 +132,52 @@ class TestOrder:
         itself, pairs = 2 * result.noise_floor.pairs, 2 * result.pairs
         ran = bench.after_warmup(result)
         assert len(ran) == itself + pairs
-        assert ran[:itself] == [("a", index) for index in range(100) for _ in range(2)]
-        expected = [(name, index) for index in range(result.pairs) for name in ("ab" if index % 2 == 0 else "ba")]
-        assert ran[itself:] == expected
+        assert ran[:itself] == [("a", index) for index in range(result.noise_floor.pairs) for _ in range(2)]
+        assert [index for _, index in ran[itself:]] == [index for index in range(result.pairs) for _ in range(2)]
+        turns = "".join(name for name, _ in ran[itself:])
+        assert {turns[k : k + 4] for k in range(0, len(turns) - 3, 4)} == {"abba", "baab"}
+
+    def test_the_seed_decides_the_turns(self):
+        def turns(seed):
+            bench = Bench(noise=0.0)
+            bench.compare(2.0, 3.0, seed=seed)
+            return [name for name, _ in bench.calls]
+
+        assert turns(1) == turns(1) != turns(2)
+
+    def test_sessions_take_turns_too(self):
+        bench = Bench(noise=0.0)
+        first, second = ([bench.model(f"{name}{k}", 3.0) for k in range(4)] for name in "ab")
+        result = compare(first, second, settings=FAST, clock=bench.clock, pause=bench.pause)
+        ran = bench.calls[result.a.warmup.runs + result.b.warmup.runs + 6 * FAST.warmup_runs :]
+        itself = ran[: 2 * result.noise_floor.pairs]
+        assert {name for name, _ in itself} == {"a0", "a1", "a2", "a3"}
+        assert {frozenset(name for name, _ in itself[k : k + 2]) for k in range(0, len(itself), 2)} == {
+            frozenset({"a0", "a1"}),
+            frozenset({"a2", "a3"}),
+        }
+        pairs = ran[2 * result.noise_floor.pairs :]
+        for pair in range(result.pairs):
+            session = pair // 2 % 4
+            assert {name for name, _ in pairs[2 * pair : 2 * pair + 2]} == {f"a{session}", f"b{session}"}
+        assert len(result.session_differences) == result.sessions == 4
+
+    def test_short_runs_are_led_in(self):
+        settings = dataclasses.replace(FAST, lead_in_seconds=0.010)
+        bench = Bench(noise=0.0)
+        result = bench.compare(0.5, 0.25, settings)
+        assert result.lead_in
+        assert [index for _, index in bench.calls[-5:]] == [4 * (result.pairs - 1) + k for k in (0, 0, 1, 2, 3)]
+        assert (result.a_ms, result.b_ms) == (pytest.approx(0.5), pytest.approx(0.25))
+        assert not Bench().compare(9.0, 11.0, settings).lead_in
+
+    def test_a_pause_comes_before_every_sample(self):
+        bench = Bench(noise=0.0)
+        result = bench.compare(2.0, 3.0, dataclasses.replace(FAST, rest_seconds=0.001))
+        assert len(bench.pauses) == 2 * (result.pairs + result.noise_floor.pairs)
+        assert 0.0005 <= min(bench.pauses) < 0.0006
+        assert 0.0014 < max(bench.pauses) <= 0.0015
+        assert (result.a_ms, result.b_ms) == (pytest.approx(2.0), pytest.approx(3.0))
 
     def test_fast_models_run_several_times_per_sample(self):
         bench = Bench(noise=0.0)
@@ -131,11 +193,18 @@ class TestOrder:
         result = Bench().compare(3.0, 5.0)
         assert result.a.repeats == 1
         assert list(result.a.percentiles_ms) == [50, 90, 95]
+        assert result.a.percentiles_left_out == {
+            99: f"n too small: {result.pairs} of 662",
+            99.9: f"n too small: {result.pairs} of 6636",
+        }
 
     def test_samples_carry_their_times(self):
         result = Bench(noise=0.0).compare(2.0, 3.0)
-        starts = np.stack([result.a.started, result.b.started], axis=1)
-        np.testing.assert_allclose(starts[:3], [[0.0, 0.002], [0.008, 0.005], [0.010, 0.012]], atol=1e-12)
+        first, second = (result.a.started, result.b.started)
+        assert min(first[0], second[0]) == 0.0
+        np.testing.assert_allclose(np.where(first < second, second - first, 0.002), 0.002, atol=1e-12)
+        np.testing.assert_allclose(np.where(first > second, first - second, 0.003), 0.003, atol=1e-12)
+        np.testing.assert_allclose(np.minimum(first, second), 0.005 * np.arange(result.pairs), atol=1e-9)
 
 
 class TestStopping:
@@ -156,8 +225,7 @@ class TestStopping:
         bench = Bench(noise=0.5)
         result = bench.compare(10.0, 10.0, Protocol(max_seconds=8.0, resamples=300))
         assert result.stopped_by == "max_seconds"
-        in_all = result.seconds + 2e-3 * 10 * result.noise_floor.pairs
-        assert 7.5 < in_all < 9.0
+        assert 0.6 * 8.0 - 0.1 < result.seconds <= 0.6 * 8.0 + 0.1  # the noise floor took its share first
         assert any("interquartile range" in line for line in result.warnings)
 
     @pytest.mark.parametrize("seconds", [0.0, -1.0, float("inf"), float("nan")])
@@ -227,10 +295,10 @@ class TestHousekeeping:
         assert all(0.0 < part <= 1.0 for _, part in told)
         assert len(told) < 6 * (result.seconds + 1.0)  # four times a second at most, and a little
 
-    def test_seed_decides_the_interval_alone(self):
+    def test_the_seed_decides_the_interval(self):
         one, same, other = (Bench().compare(4.0, 4.1, seed=seed) for seed in (1, 1, 2))
         assert one.interval == same.interval != other.interval
-        assert one.speedup == other.speedup
+        assert one.speedup == same.speedup
 
 
 class TestReport:
