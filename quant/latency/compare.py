@@ -9,6 +9,7 @@ import numpy as np
 
 from profiler.errors import DataError, ModelError, NetgaugeError, UsageError
 from quant import machine
+from quant.latency import on_device
 from quant.latency.inputs import random_inputs
 from quant.latency.protocol import Protocol, compare
 from quant.runtime import RuntimeSession, open_session
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from quant.latency.protocol import Progress, Run
+    from quant.latency.protocol import Progress
     from quant.latency.result import LatencyComparison
 
     Model = str | Path | bytes | RuntimeSession
@@ -65,15 +66,21 @@ def compare_latency(
     warnings = [
         *machine.describe().warnings(),
         *_check_outputs((first, feeds), (second, theirs), given=inputs is not None),
+        *on_device.warnings((("first model", first), ("second model", second))),
     ]
+    run_first, run_second = on_device.runner(first, feeds), on_device.runner(second, theirs)
     measured = compare(
-        _runner(first, feeds),
-        _runner(second, theirs),
+        run_first,
+        run_second,
         settings=Protocol.lasting(seconds),
         seed=seed,
         progress=progress,
     )
-    settings = {**first.settings, "inputs": len(feeds), "random_inputs": inputs is None, "seed": seed}
+    settings = {
+        **first.settings,
+        **{"inputs": len(feeds), "random_inputs": inputs is None, "seed": seed},
+        **on_device.figures(((first, run_first), (second, run_second))),
+    }
     return replace(measured, warnings=(*warnings, *measured.warnings), settings=settings)
 
 
@@ -131,8 +138,3 @@ def _check_outputs(a: _Fed, b: _Fed, *, given: bool) -> list[str]:
 
 def _is_float(output: object) -> bool:
     return isinstance(output, np.ndarray) and np.issubdtype(output.dtype, np.floating)  # sequences and maps exist too
-
-
-def _runner(session: RuntimeSession, feeds: Sequence[Mapping[str, np.ndarray]]) -> Run:
-    run, count = session.run, len(feeds)
-    return lambda index: run(feeds[index % count])

@@ -189,7 +189,7 @@ class TestDoctor:
 
     def test_two_runtimes_are_a_problem(self, monkeypatch):
         monkeypatch.setattr(
-            runtime, "installed_distributions", lambda: {"onnxruntime": "1.31.0", "onnxruntime-gpu": "1.31.0"}
+            installation, "installed_distributions", lambda: {"onnxruntime": "1.31.0", "onnxruntime-gpu": "1.31.0"}
         )
         diagnosis = machine.doctor()
         assert diagnosis.providers == ()
