@@ -59,7 +59,7 @@ class Assignment:
     def summary(self) -> str:
         """All in a sentence: "12 of 140 nodes ran on CPU: Shape x8, Gather x4"."""
         if not self.elsewhere:
-            return f"all {self.total} nodes ran on {short(self.wanted)}"
+            return f"{'its one node' if self.total == 1 else f'all {self.total} nodes'} ran on {short(self.wanted)}"
         return "; ".join(
             f"{sum(operators.values())} of {self.total} nodes ran on {short(provider)}: {_listed(operators)}"
             for provider, operators in self.elsewhere.items()

@@ -32,7 +32,7 @@ _ON_HOST = "tensor(string)"
 
 @dataclass(frozen=True)
 class Transfers:
-    """What is not in a bound session's times: medians of one run's copies, in milliseconds, and their sizes in bytes."""
+    """What is not in a bound session's times: a run's copies (medians, milliseconds) and their sizes (bytes)."""
 
     host_to_device_ms: float
     device_to_host_ms: float
@@ -56,7 +56,8 @@ class Bound:
 
     Raises:
         DataError: an input does not fit the model.
-        ModelError: the model failed on inputs that fit, or the device's memory is full.
+        ModelError: the model failed on inputs that fit, the device's memory is full, or an input is of strings, which
+            ONNX Runtime cannot bind.
     """
 
     def __init__(
@@ -115,9 +116,6 @@ class Bound:
         values: dict[str, Any] = {}
         try:
             for name, array in feed.items():
-                if array.dtype == object:  # strings have no place on a device
-                    binding.bind_cpu_input(name, array)
-                    continue
                 values[name] = ort.OrtValue.ortvalue_from_numpy(array, memory, _DEVICE)
                 binding.bind_ortvalue_input(name, values[name])
             for name, where in self._outputs:

@@ -20,7 +20,9 @@ def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
     """Options that several commands have."""
     table: dict[str, Any] = {
         "metric": click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Metric to report; repeat."),
-        "device": click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True),
+        "device": click.option(
+            "--device", type=click.Choice(("cpu", "cuda", "tensorrt")), default="cpu", show_default=True
+        ),
         "threads": click.option("--threads", type=click.IntRange(1), default=1, show_default=True),
         "seed": click.option("--seed", type=int, default=0, show_default=True),
         "seconds": click.option(
@@ -52,6 +54,9 @@ def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
 @click.option("--output", metavar="OUT.onnx", help="Where to write the int8 model.")
 @click.option("--target", "runtime", type=click.Choice(("auto", "cpu")), default="auto", show_default=True)
 @click.option("--max-drop", type=click.FloatRange(0.0), help="Most accuracy to lose; exit code 1 where more is lost.")
+@click.option(
+    "--fp16/--no-fp16", default=None, help="Measure float16 beside int8; it is done on GPUs unless told otherwise."
+)
 @_shared("metric", "report", "device", "threads", "seed", "seconds")
 @trusting
 @click.pass_context
@@ -66,6 +71,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
     output: str | None,
     runtime: str,
     max_drop: float | None,
+    fp16: bool | None,
     metrics: tuple[str, ...],
     report: str | None,
     device: str,
@@ -112,6 +118,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
             threads=threads,
             seed=seed,
             seconds=seconds,
+            fp16=fp16,
             trust=trust,
             limits=Limits().raised(limits),
             progress=progress,

@@ -11,10 +11,7 @@ from profiler.errors import UnavailableError
 from quant import _runtime_errors, providers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import ModuleType
-
-    import onnx
 
     from quant.providers import ProviderState
 
@@ -80,11 +77,3 @@ def provider_state(name: str) -> ProviderState:
     elif installed == GPU:
         remedy = "Install one that has it: pip install --upgrade 'netgauge[gpu]'."
     return providers.ProviderState(name, loads=False, reason=reason, remedy=remedy)
-
-
-def float16_converter() -> tuple[Callable[..., onnx.ModelProto], list[str]]:
-    """ONNX Runtime's converter from float32 to float16, and the operators that it leaves in float32."""
-    import_onnxruntime()
-    from onnxruntime.transformers import float16
-
-    return float16.convert_float_to_float16, list(float16.DEFAULT_OP_BLOCK_LIST)

@@ -1,7 +1,7 @@
 """`quantize()`: the stages in order. It reads like the table of contents.
 
 open and export -> prepare -> hold samples back -> calibrate -> place by measurement -> refine -> time -> evaluate
--> explain
+-> explain -> float16
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from quant.calibrate import observe
 from quant.correct.weights import mse_scale
 from quant.data import open_data
 from quant.explain import explain, layer_of
+from quant.float16 import half_arm
 from quant.graph import prepare, to_bytes, without_traces
 from quant.inference import feeds, first_output
 from quant.judge import Judge
@@ -26,7 +27,7 @@ from quant.metrics.registry import find
 from quant.place import cpu
 from quant.place.lower import lower
 from quant.reference import float_reference
-from quant.result import NodeRow, Quantization
+from quant.result import NodeRow, Quantization, beside
 from quant.run import Run
 from quant.select import Bench, Candidate, ranking
 
@@ -68,6 +69,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
     threads: int = 1,
     seed: int = 0,
     seconds: float = 20.0,
+    fp16: bool | None = None,
     trust: bool = False,
     limits: Limits = DEFAULT,
     progress: Progress = silent,
@@ -86,10 +88,11 @@ def quantize(  # noqa: PLR0913  # the contract's signature
             below it. Where none does, the fastest is kept and `budget` of the result is False.
         weights: a state dict for a factory or a named model.
         kwargs: arguments for a factory or a named model.
-        device: where to run both models.
+        device: where to run both models: "cpu", "cuda" or "tensorrt".
         threads: that one operator may use.
         seed: of splits and resampling.
         seconds: most time for the final timing.
+        fp16: make a float16 file of the float model too, and measure it beside int8; None does so on GPUs.
         trust: let code in the file run, in this process, and take files of tensors that have several names.
         limits: how much the file may ask for, as for `profiler.open_model`.
         progress: called with the stage and the part of it that is done.
@@ -133,6 +136,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
         comparison = judge.compared(int8_file)
     with run.stage("explain", "looked at the graph that ONNX Runtime makes of the file"):
         rows = _rows(graph, chosen, ranked, bench) if chosen else _float_rows(original, ranked)
+    half, unavailable = half_arm(original, calibrating, bench, judge, seconds, fp16=fp16)
     written = _written(destination, int8_file, float_file)
     return Quantization(
         metrics=comparison.metrics,
@@ -146,8 +150,9 @@ def quantize(  # noqa: PLR0913  # the contract's signature
         output=written[0],
         reference=written[1],
         model=int8_file,
-        notes=(*reference.notes, *notes),
+        notes=(*reference.notes, *notes, *unavailable),
         environment={**describe().to_dict(), "seed": seed},
+        float16=half.written(destination) if half else None,
     )
 
 
@@ -269,6 +274,4 @@ def _written(destination: Path | None, int8_file: bytes, float_file: bytes) -> t
     """Write the int8 model, and the float one it was compared with beside it."""
     if destination is None:
         return None, None
-    stem = destination.name.removesuffix(".onnx").removesuffix(".int8")
-    beside = destination.with_name(f"{stem}.float.onnx")
-    return write_whole(destination, int8_file), write_whole(beside, float_file)
+    return write_whole(destination, int8_file), write_whole(beside(destination, FLOAT), float_file)

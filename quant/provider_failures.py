@@ -20,11 +20,13 @@ _NO_GPU = (
     "Check nvidia-smi and CUDA_VISIBLE_DEVICES; a container needs GPU access (docker run --gpus all), and a machine "
     "without an NVIDIA GPU has only the CPU."
 )
-_RELOAD = "Restart the machine, or reload the kernel module nvidia_uvm; this often follows a suspend or a driver update."
+_RELOAD = (
+    "Restart the machine, or reload the kernel module nvidia_uvm; this often follows a suspend or a driver update."
+)
 _FULL = "The GPU's memory is full: use a smaller batch, or stop what else runs on it (nvidia-smi lists it)."
 _TENSORRT = (
-    "It is part of TensorRT {version}: pip install 'tensorrt-cu{cuda}=={version}.*', and put its folder tensorrt_libs on "
-    "the loader's path (LD_LIBRARY_PATH; PATH on Windows)."
+    "It is part of TensorRT {version}: pip install 'tensorrt-cu{cuda}=={version}.*', and put its folder tensorrt_libs "
+    "on the loader's path (LD_LIBRARY_PATH; PATH on Windows)."
 )
 _MIXED = "Libraries of two versions are mixed: uninstall NVIDIA's packages and install them anew. " + _PIP
 REQUIREMENTS = "See https://onnxruntime.ai/docs/execution-providers for what this provider needs."
@@ -68,7 +70,7 @@ _RULES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), reason, remedy)
     for pattern, reason, remedy in (
         (
-            r"undefined symbol: (cu[A-Z]\w*)|version `?lib(cuda)\.so",
+            r"undefined symbol: ((?-i:cu[A-Z])\w*)|version `?lib(cuda)\.so",
             "the NVIDIA driver is too old: it lacks {1}",
             _OLD_DRIVER,
         ),
@@ -104,7 +106,8 @@ _RULES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
         (
             r"CUDA failure 804: [^;\n]*",
             "{0}",
-            "Take the compatibility libraries (cuda-compat) off the loader's path, or " + _OLD_DRIVER[0].lower()
+            "Take the compatibility libraries (cuda-compat) off the loader's path, or "
+            + _OLD_DRIVER[0].lower()
             + _OLD_DRIVER[1:],
         ),
         (
@@ -114,7 +117,11 @@ _RULES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
         ),
         (r"cuFFT is not available|cuFFT library was not found", "cuFFT is not found", _PIP),
         (r"CUDNN_STATUS_(?:SUBLIBRARY_)?VERSION_MISMATCH\w*", "{0}: cuDNN's libraries are of two versions", _MIXED),
-        (r"CUDNN_STATUS_NOT_INITIALIZED|CUDNN failure 1001\b", "cuDNN does not start ({0})", f"{_FULL} Or: {_OLD_DRIVER}"),
+        (
+            r"CUDNN_STATUS_NOT_INITIALIZED|CUDNN failure 1001\b",
+            "cuDNN does not start ({0})",
+            f"{_FULL} Or: {_OLD_DRIVER}",
+        ),
         (r"CU(?:DNN|BLAS)_STATUS_ALLOC_FAILED", "{0}", _FULL),
         (r"Failed to allocate memory for requested buffer of size \d+|out of memory", "{0}", _FULL),
         (r"CUBLAS_STATUS_NOT_INITIALIZED", "cuBLAS does not start ({0})", f"{_FULL} Or: {_MIXED}"),

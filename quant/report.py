@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tabulate import tabulate
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from quant.latency.result import LatencyComparison
     from quant.machine import Diagnosis
     from quant.metrics import Comparison, MetricResult
-    from quant.result import ModelComparison, NodeRow, Quantization
+    from quant.result import Float16, ModelComparison, NodeRow, Quantization
 
 MOST_REASONS = 6
 _MISSED = (
@@ -51,10 +52,12 @@ def quantization_text(result: Quantization) -> str:
     lines.append(f"file      {units.size_of(before)} -> {units.size_of(after)} ({before / after:.2f}x smaller)")
     lines += latency_lines(result.latency, ("float", "int8"))
     lines += ["", *node_lines(result.nodes, result.placement), ""]
+    if result.float16 is not None:
+        lines += [*float16_lines(result.float16), ""]
     lines += [f"note: {note}" for note in result.notes]
     if result.budget is not None:
         lines.append("budget: kept, the interval of the drop lies below it" if result.budget else _MISSED)
-    for path in (result.output, result.reference):
+    for path in (result.output, result.reference, result.float16.output if result.float16 else None):
         if path is not None:
             lines.append(f"wrote {path}")
     return _text(lines)
@@ -124,7 +127,35 @@ def latency_lines(latency: LatencyComparison, names: tuple[str, str]) -> list[st
     return [
         f"latency   {names[0]} {latency.a_ms:.3f} ms, {names[1]} {latency.b_ms:.3f} ms ({where})",
         f"speed-up  {latency.speedup:.3f} [{low:.3f}, {high:.3f}] {latency.verdict}; {noise}",
+        *device_lines(latency, names),
         *(f"warning: {warning}" for warning in latency.warnings),
+    ]
+
+
+def device_lines(latency: LatencyComparison, names: tuple[str, str]) -> list[str]:
+    """Where a GPU's nodes ran, and what is not in its times; nothing for the CPU."""
+    lines: list[str] = []
+    measured: Any = latency.settings.get("on_device") or ()
+    for name, found in zip(names, measured, strict=False):
+        moved, engine = found["transfers"], found["engine"]
+        copies = f"{moved['host_to_device_ms']:.3f} ms to the device, {moved['device_to_host_ms']:.3f} ms back"
+        placement = f"{found['placement']}; " if found["placement"] else ""
+        lines.append(f"device    {name}: {placement}copies {copies}, not in the latency")
+        if engine is not None:
+            first = engine["first_run_seconds"] or 0.0
+            how = f"{engine['built']} built" if engine["built"] else "from the cache"
+            lines.append(f"engine    {name}: {how}, opening {engine['opening_seconds']:.1f} s, first run {first:.1f} s")
+    return lines
+
+
+def float16_lines(half: Float16) -> list[str]:
+    """The float model in float16, as int8 is shown above it."""
+    names = ("float", "float16")
+    kept = f", {len(half.kept)} nodes stay float32: their values would overflow" if half.kept else ""
+    return [
+        f"float16   file {units.size_of(half.file_bytes)}{kept}",
+        *metric_lines(replace(half.comparison, confusion=None), names),
+        *latency_lines(half.latency, names),
     ]
 
 

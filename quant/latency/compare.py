@@ -78,7 +78,9 @@ def compare_latency(
     )
     settings = {
         **first.settings,
-        **{"inputs": len(feeds), "random_inputs": inputs is None, "seed": seed},
+        "inputs": len(feeds),
+        "random_inputs": inputs is None,
+        "seed": seed,
         **on_device.figures(((first, run_first), (second, run_second))),
     }
     return replace(measured, warnings=(*warnings, *measured.warnings), settings=settings)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def runner(session: RuntimeSession, feeds: Sequence[Mapping[str, np.ndarray]]) -> Run:
     """Runs a session on input number i: with everything on the device, where that is not the CPU."""
-    if session.settings["device"] != "cpu":
+    if session.settings["device"] != "cpu" and not _takes_strings(session):
         return session.bound(feeds)
     run, count = session.run, len(feeds)
     return lambda index: run(feeds[index % count])
@@ -47,5 +47,11 @@ def _figures(session: RuntimeSession, run: Bound) -> dict[str, Any]:
 def warnings(named: Sequence[tuple[str, RuntimeSession]]) -> Iterator[str]:
     """What of the two sessions ran elsewhere."""
     for name, session in named:
+        if session.settings["device"] != "cpu" and _takes_strings(session):
+            yield f"{name}: takes strings, which cannot lie on a device; its times hold the copies"
         if session.assignment is not None and (warning := session.assignment.warning(name)):
             yield warning
+
+
+def _takes_strings(session: RuntimeSession) -> bool:
+    return "object" in session.input_types

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from quant import machine, providers, runtime
+from quant import installation, machine, providers
 
 
 def tree(root, **files):
