@@ -29,6 +29,7 @@ from quant.place.lower import lower
 from quant.reference import float_reference
 from quant.result import NodeRow, Quantization, beside
 from quant.run import Run
+from quant.runtime import check_device
 from quant.select import Bench, Candidate, ranking
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ def quantize(  # noqa: PLR0913  # the contract's signature
         one, `placement` is "float", and the nodes say why.
 
     Raises:
-        UsageError: an unknown target or metric, or an output that cannot be written.
+        UsageError: an unknown target, metric or device, or an output that cannot be written.
+        UnavailableError: the device cannot be used here.
         ModelError: the model cannot be opened, exported or quantized.
         DataError: the data cannot be read or does not fit the model.
         RefusedError: opening the model would run code, read what does not belong to it, or ask for too much.
@@ -112,6 +114,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
     for name in metrics or ():
         find(name)  # a misspelt name is said before anything is done
     destination = check_writable(output) if output is not None else None
+    check_device(device)
     run = Run(device, threads, seed, progress)
     samples = open_data(calibration, split="calibration")
     labelled = open_data(evaluation, split="evaluation") if evaluation is not None else None

@@ -30,6 +30,7 @@ from quant.model_files import for_runtime
 __all__ = [
     "DEVICES",
     "RuntimeSession",
+    "check_device",
     "import_onnxruntime",
     "installed_distributions",
     "open_session",
@@ -214,6 +215,18 @@ def open_session(
         )
         weakref.finalize(opened, cleanup.pop_all().close)  # the trace lives as long as the session
     return opened
+
+
+def check_device(device: str) -> None:
+    """Find out whether a device can be used before time is spent on what it is for.
+
+    Raises:
+        UsageError: it is unknown.
+        UnavailableError: its provider does not load; the message says what is missing.
+    """
+    provider = _choice(DEVICES, device, "device")[0]
+    if device != "cpu" and not (state := provider_state(provider)).loads:
+        raise _unusable(state)
 
 
 def run_batches(session: RuntimeSession, batches: Iterable[Mapping[str, np.ndarray]]) -> Iterator[list[np.ndarray]]:

@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
+from quant import providers
 from quant.calibrate import observe
 from quant.graph import prepare, to_bytes
 from quant.place import qdq
@@ -104,6 +105,7 @@ class FakeGpu:
 
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: compiled_in)
         monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+        monkeypatch.setattr(providers, "probe", lambda name: providers.ProviderState(name, loads=True))
         monkeypatch.setattr(onnxruntime, "InferenceSession", self.session)
         monkeypatch.setattr(onnxruntime.OrtValue, "ortvalue_from_numpy", staticmethod(ortvalue_from_numpy))
 
