@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from profiler.errors import DataError, ModelError
+from quant.provider_failures import diagnose
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,9 +42,14 @@ def exceptions() -> tuple[type[Exception], ...]:
     return (*own, RuntimeError, ValueError, TypeError)
 
 
-def reason(error: Exception) -> str:
-    """ONNX Runtime's message without its error code and source location, on one line."""
+def reason(error: Exception, *, gpu: bool = False) -> str:
+    """ONNX Runtime's message without its error code and source location, on one line.
+
+    Of a session on a GPU, a failure that is known is told in a sentence, with what to do about it on a second line.
+    """
     text = str(error)
+    if gpu and (failure := diagnose(text)):
+        return f"{one_line(failure.reason)}\n{failure.remedy}"
     for noise in _NOISE:
         text = noise.sub("", text)
     return one_line(text)
@@ -59,6 +65,8 @@ def explained(
     error: Exception,
     inputs: Mapping[str, np.ndarray],
     expected: Mapping[str, tuple[Shape, str]],
+    *,
+    gpu: bool = False,
 ) -> DataError | ModelError:
     """The error to raise where a run failed: about the inputs if one does not fit, else about the model.
 
@@ -67,6 +75,7 @@ def explained(
         error: what ONNX Runtime raised.
         inputs: what the model was given.
         expected: input name -> (shape, NumPy's name of the type).
+        gpu: whether the session ran on one.
     """
     if missing := [name for name in expected if name not in inputs]:
         return DataError(f"{model}: no data for input {_quoted(missing)}; got {_quoted(inputs)}")
@@ -75,7 +84,7 @@ def explained(
     for name, (shape, kind) in expected.items():
         if problem := _misfit(inputs[name], shape, kind):
             return DataError(f"{model}: input {name!r}: {problem}")
-    return ModelError(f"{model}: fails while running: {reason(error)}")
+    return ModelError(f"{model}: fails while running: {reason(error, gpu=gpu)}")
 
 
 def _misfit(array: object, shape: Shape, kind: str) -> str | None:

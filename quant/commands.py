@@ -33,7 +33,9 @@ def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
             metavar="NAME[:PARAM=VALUE]",
             help="Metric to report, the primary one first; repeat.",
         ),
-        "device": click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True),
+        "device": click.option(
+            "--device", type=click.Choice(("cpu", "cuda", "tensorrt")), default="cpu", show_default=True
+        ),
         "threads": click.option("--threads", type=click.IntRange(1), default=1, show_default=True),
         "seed": click.option("--seed", type=int, default=0, show_default=True),
         "seconds": click.option(
@@ -79,6 +81,9 @@ def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
 @click.option("--output", metavar="OUT.onnx", help="Where to write the int8 model.")
 @click.option("--target", "runtime", type=click.Choice(("auto", "cpu")), default="auto", show_default=True)
 @click.option("--max-drop", type=click.FloatRange(0.0), help="Most accuracy to lose; exit code 1 where more is lost.")
+@click.option(
+    "--fp16/--no-fp16", default=None, help="Measure float16 beside int8; it is done on GPUs unless told otherwise."
+)
 @_shared("metric", *_PICTURES, "report", "device", "threads", "seed", "seconds", "layers")
 @timing_options
 @trusting
@@ -95,6 +100,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
     output: str | None,
     runtime: str,
     max_drop: float | None,
+    fp16: bool | None,
     metrics: tuple[str, ...],
     report: str | None,
     device: str,
@@ -148,6 +154,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
             seconds=seconds,
             layers=layers,
             timing=timing,
+            fp16=fp16,
             trust=trust,
             limits=Limits().raised(limits),
             progress=progress,
@@ -174,7 +181,7 @@ def _reference_network(context: click.Context) -> tuple[str, str, str, str]:
 @click.option("--data", metavar="DATA", help=f"Labelled samples: {_DATA}.")
 @_shared("metric", *_PICTURES, "report", "device", "threads", "seed", "seconds", "layers", "links", "limit")
 @timing_options
-def compare(
+def compare(  # noqa: PLR0913  # one parameter per option
     *,
     a: str,
     b: str,

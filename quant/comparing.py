@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TIMED_INPUTS = 16
 
 
-def compare(
+def compare(  # noqa: PLR0913  # the contract's signature
     a: str | Path | bytes,
     b: str | Path | bytes,
     data: Any = None,  # noqa: ANN401  # whatever open_data takes

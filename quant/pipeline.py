@@ -1,7 +1,7 @@
 """`quantize()`: the stages in order. It reads like the table of contents.
 
 open and export -> prepare -> hold samples back -> calibrate -> place by measurement -> refine -> time -> evaluate
--> explain
+-> explain -> float16
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from quant.calibrate import observe
 from quant.correct.weights import mse_scale
 from quant.data import Options, open_data
 from quant.explain import explain, layer_of
+from quant.float16 import half_arm
 from quant.graph import prepare, to_bytes, without_traces
 from quant.inference import feeds, first_output
 from quant.judge import Judge
@@ -28,8 +29,9 @@ from quant.metrics.registry import find
 from quant.place import cpu
 from quant.place.lower import lower
 from quant.reference import float_reference
-from quant.result import NodeRow, Quantization
+from quant.result import NodeRow, Quantization, beside
 from quant.run import Run
+from quant.runtime import check_device
 from quant.select import Bench, Candidate, ranking
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
     seconds: float = 20.0,
     layers: bool = False,
     timing: Timing = Timing(),  # noqa: B008  # frozen
+    fp16: bool | None = None,
     trust: bool = False,
     limits: Limits = DEFAULT,
     progress: Progress = silent,
@@ -92,12 +95,13 @@ def quantize(  # noqa: PLR0913  # the contract's signature
         options: how data are read and pictures prepared, from `quant.data.data_options`; the same for all data.
         weights: a state dict for a factory or a named model.
         kwargs: arguments for a factory or a named model.
-        device: where to run both models.
+        device: where to run both models: "cpu", "cuda" or "tensorrt".
         threads: that one operator may use.
         seed: of splits and resampling.
         seconds: most time for the final timing.
         layers: whether to time every layer of both models, beside what this machine can do at most.
         timing: what the final timing measures beside the latency: cold start, memory, batch sizes; and on which cores.
+        fp16: make a float16 file of the float model too, and measure it beside int8; None does so on GPUs.
         trust: let code in the file run, in this process, and take files of tensors that have several names.
         limits: how much the file may ask for, as for `profiler.open_model`.
         progress: called with the stage and the part of it that is done.
@@ -107,7 +111,8 @@ def quantize(  # noqa: PLR0913  # the contract's signature
         one, `placement` is "float", and the nodes say why.
 
     Raises:
-        UsageError: an unknown target or metric, or an output that cannot be written.
+        UsageError: an unknown target, metric or device, or an output that cannot be written.
+        UnavailableError: the device cannot be used here.
         ModelError: the model cannot be opened, exported or quantized.
         DataError: the data cannot be read or does not fit the model.
         RefusedError: opening the model would run code, read what does not belong to it, or ask for too much.
@@ -117,6 +122,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
     for name in metrics or ():
         find(name)  # a misspelt name is said before anything is done
     destination = check_writable(output) if output is not None else None
+    check_device(device)
     run = Run(device, threads, seed, progress)
     how = replace(options or Options(), model=model, trust=trust, limits=limits, progress=progress)
     samples = open_data(calibration, split="calibration", options=how)
@@ -142,6 +148,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
         comparison = judge.compared(int8_file)
     with run.stage("explain", "looked at the graph that ONNX Runtime makes of the file"):
         rows = _rows(graph, chosen, ranked) if chosen else _float_rows(original, ranked)
+    half, unavailable = half_arm(original, calibrating, bench, judge, seconds, fp16=fp16)
     timed = _timed_layers(float_file, int8_file, bench, both=layers) if device == "cpu" else None
     if chosen and timed:
         found = time_shares(graph.graph, timed.b.nodes)
@@ -159,9 +166,10 @@ def quantize(  # noqa: PLR0913  # the contract's signature
         output=written[0],
         reference=written[1],
         model=int8_file,
-        notes=(*reference.notes, *notes, *_remarks(samples, labelled)),
+        notes=(*reference.notes, *notes, *_remarks(samples, labelled), *unavailable),
         environment={**describe().to_dict(), "seed": seed},
         layers=timed if layers else None,
+        float16=half.written(destination) if half else None,
     )
 
 
@@ -299,6 +307,4 @@ def _written(destination: Path | None, int8_file: bytes, float_file: bytes) -> t
     """Write the int8 model, and the float one it was compared with beside it."""
     if destination is None:
         return None, None
-    stem = destination.name.removesuffix(".onnx").removesuffix(".int8")
-    beside = destination.with_name(f"{stem}.float.onnx")
-    return write_whole(destination, int8_file), write_whole(beside, float_file)
+    return write_whole(destination, int8_file), write_whole(beside(destination, FLOAT), float_file)

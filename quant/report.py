@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tabulate import tabulate
 
 from profiler.escaping import printable
 from profiler.report import units
-from quant.layer_report import layer_lines
 from quant.latency.lines import latency_lines
+from quant.layer_report import layer_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from quant.machine import Diagnosis
     from quant.metrics import Comparison, MetricResult
-    from quant.result import ModelComparison, NodeRow, Quantization
+    from quant.result import Float16, ModelComparison, NodeRow, Quantization
 
 MOST_REASONS = 6
 _MISSED = (
@@ -54,10 +55,12 @@ def quantization_text(result: Quantization) -> str:
     lines += ["", *node_lines(result.nodes, result.placement), ""]
     if result.layers is not None:
         lines += [*layer_lines(result.layers, ("float", "int8")), ""]
+    if result.float16 is not None:
+        lines += [*float16_lines(result.float16), ""]
     lines += [f"note: {note}" for note in result.notes]
     if result.budget is not None:
         lines.append("budget: kept, the interval of the drop lies below it" if result.budget else _MISSED)
-    for path in (result.output, result.reference):
+    for path in (result.output, result.reference, result.float16.output if result.float16 else None):
         if path is not None:
             lines.append(f"wrote {path}")
     return _text(lines)
@@ -128,6 +131,17 @@ def _side_by_side(first: Any, second: Any) -> list[str]:  # noqa: ANN401  # two 
     return [
         "  " + "".join(f"{int(n):>{width}}" for n in left) + "    |" + "".join(f"{int(n):>{width}}" for n in right)
         for left, right in zip(first, second, strict=True)
+    ]
+
+
+def float16_lines(half: Float16) -> list[str]:
+    """The float model in float16, as int8 is shown above it."""
+    names = ("float", "float16")
+    kept = f", {len(half.kept)} nodes stay float32: their values would overflow" if half.kept else ""
+    return [
+        f"float16   file {units.size_of(half.file_bytes)}{kept}",
+        *metric_lines(replace(half.comparison, confusion=None), names),
+        *latency_lines(half.latency, names),
     ]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from profiler.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
 SCHEMA = "netgauge.quantization/1"
 COMPARISON_SCHEMA = "netgauge.comparison/1"
 _NO_LAYERS: dict[str, Any] = {"layers": None, "ceilings": None, "coverage": None}
+
+
+def beside(int8: Path, kind: str) -> Path:
+    """Where a model of another kind is written: `NAME.float.onnx` beside `NAME.int8.onnx`."""
+    return int8.with_name(f"{int8.name.removesuffix('.onnx').removesuffix('.int8')}.{kind}.onnx")
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,41 @@ class NodeRow:
 
 
 @dataclass(frozen=True)
+class Float16:
+    """The float model in float16, beside the int8 one.
+
+    Attributes:
+        comparison: its metrics against float's.
+        latency: timed side by side with float.
+        file_bytes: size of the file.
+        kept: names of the nodes that stay float32.
+        model: the file.
+        output: where it was written, if it was.
+    """
+
+    comparison: Comparison = field(repr=False)
+    latency: LatencyComparison = field(repr=False)
+    file_bytes: int
+    kept: tuple[str, ...]
+    model: bytes = field(repr=False)
+    output: Path | None = None
+
+    def written(self, int8: Path | None) -> Float16:
+        """The same with its file written beside the int8 one, as `NAME.float16.onnx`; as it is where there is none."""
+        return self if int8 is None else replace(self, output=write_whole(beside(int8, "float16"), self.model))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The `float16` object of `netgauge.quantization/1`."""
+        names = ("float", "float16")
+        return {
+            **self.comparison.to_dict(names=names),
+            "latency": self.latency.to_dict(names),
+            "file_bytes": self.file_bytes,
+            "kept_float32": list(self.kept),
+        }
+
+
+@dataclass(frozen=True)
 class Quantization:
     """The result of `quantize`.
 
@@ -79,6 +121,7 @@ class Quantization:
         notes: what was assumed, in sentences.
         environment: machine and versions.
         layers: time per layer of both models; None where it was not asked for.
+        float16: the float model in float16, where it was asked for and can be had.
     """
 
     metrics: Mapping[str, MetricResult]
@@ -95,6 +138,7 @@ class Quantization:
     notes: tuple[str, ...]
     environment: Mapping[str, Any] = field(repr=False)
     layers: LayerComparison | None = field(default=None, repr=False)
+    float16: Float16 | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, by the schema `netgauge.quantization/1`."""
@@ -109,6 +153,7 @@ class Quantization:
             "budget": self.budget,
             "stages": [asdict(stage) for stage in self.stages],
             "notes": list(self.notes),
+            "float16": self.float16.to_dict() if self.float16 else None,
             "environment": dict(self.environment),
         }
 

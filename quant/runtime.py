@@ -8,12 +8,11 @@ these.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import io
 import json
 import shutil
-import sys
 import tempfile
+import time
 import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +20,23 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from profiler.errors import DataError, ModelError, UnavailableError, UsageError
-from quant import _runtime_errors, providers
+from quant import _runtime_errors
+from quant.assignment import CONFIG, Assignment, assignment
+from quant.bound import Bound
+from quant.devices import DEVICES, MEMORY, Engine, FirstRunTimed, engine_for, provider_options
+from quant.installation import import_onnxruntime, installed_distributions, provider_state
 from quant.model_files import for_runtime
+
+__all__ = [
+    "DEVICES",
+    "RuntimeSession",
+    "check_device",
+    "import_onnxruntime",
+    "installed_distributions",
+    "open_session",
+    "provider_state",
+    "run_batches",
+]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -37,13 +51,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 Level = Literal["all", "extended", "basic", "disabled"]
 
-# Device -> the provider that must load for it, then those that may take the nodes it has no kernel for.
-DEVICES = {
-    "cpu": ("CPUExecutionProvider",),
-    "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
-    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
-}
-
 _LEVELS = {
     "all": "ORT_ENABLE_ALL",
     "extended": "ORT_ENABLE_EXTENDED",
@@ -51,65 +58,7 @@ _LEVELS = {
     "disabled": "ORT_DISABLE_ALL",
 }
 
-# Distributions that all install the module `onnxruntime`: pip lets them overwrite each other's files without a word.
-_DISTRIBUTIONS = (
-    "onnxruntime",
-    *(f"onnxruntime-{kind}" for kind in ("gpu", "directml", "openvino", "qnn", "migraphx", "rocm", "training")),
-)
-
 _FATAL_ONLY = 4  # log severity: what matters arrives as an exception
-
-
-def installed_distributions() -> dict[str, str]:
-    """The installed distributions that provide the module `onnxruntime`, with their versions."""
-    found = {}
-    for name in _DISTRIBUTIONS:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
-
-
-def import_onnxruntime() -> ModuleType:
-    """The module `onnxruntime`.
-
-    Raises:
-        UnavailableError: it is not installed, or does not load, or two distributions of it overwrote each other.
-    """
-    found = installed_distributions()
-    if len(found) > 1:
-        raise UnavailableError(
-            f"{' and '.join(found)} are installed together; they share one folder and overwrite each other's files.\n"
-            f"Do pip uninstall {' '.join(found)}, then install one: pip install 'netgauge[cpu]' or 'netgauge[gpu]'."
-        )
-    try:
-        import onnxruntime
-    except ImportError as error:
-        if found:
-            raise UnavailableError(
-                f"ONNX Runtime is installed but does not load: {_runtime_errors.one_line(str(error))}"
-            ) from error
-        raise UnavailableError(
-            "ONNX Runtime is not installed. Install it: pip install 'netgauge[cpu]', or 'netgauge[gpu]' for CUDA."
-        ) from error
-    module: ModuleType = onnxruntime
-    return module
-
-
-def provider_state(name: str) -> ProviderState:
-    """Whether an execution provider works, found out by using it in a child process (some tenths of a second).
-
-    Raises:
-        UnavailableError: see `import_onnxruntime`.
-    """
-    ort = import_onnxruntime()
-    if name in ort.get_available_providers():
-        return providers.probe(name)
-    installed = next(iter(installed_distributions()), "onnxruntime")
-    remedy = f"For an NVIDIA GPU replace it: pip uninstall {installed}, then pip install 'netgauge[gpu]'."
-    if sys.platform == "darwin":
-        remedy = "There is no CUDA on macOS: use the CPU."
-    reason = f"it is no part of {installed} {ort.__version__}"
-    return providers.ProviderState(name, loads=False, reason=reason, remedy=remedy)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +73,8 @@ class RuntimeSession:
         input_types: NumPy's names ("float32"); ONNX Runtime's ("tensor(bfloat16)") for types that NumPy lacks.
         output_names: in the model's order.
         settings: how the session was opened, for reports.
+        assignment: which provider runs which nodes; None on the CPU, and where ONNX Runtime does not tell.
+        engine: TensorRT's engine of the model; None on other devices.
     """
 
     name: str
@@ -133,6 +84,8 @@ class RuntimeSession:
     output_names: tuple[str, ...]
     settings: Mapping[str, object]
     _session: InferenceSession = field(repr=False)
+    assignment: Assignment | None = None
+    engine: Engine | None = None
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Outputs in the order of `output_names`.
@@ -144,9 +97,25 @@ class RuntimeSession:
         try:
             outputs: list[np.ndarray] = self._session.run(None, dict(inputs))
         except _runtime_errors.exceptions() as error:
-            expected = dict(zip(self.input_names, zip(self.input_shapes, self.input_types, strict=True), strict=True))
-            raise _runtime_errors.explained(self.name, error, inputs, expected) from error
+            raise self._explained(error, inputs) from error
         return outputs
+
+    def bound(self, feeds: Sequence[Mapping[str, np.ndarray]]) -> Bound:
+        """The session with these inputs on its device and the outputs kept there, for timing.
+
+        Args:
+            feeds: inputs as for `run`; the result takes the number of one of them.
+
+        Raises:
+            DataError: an input does not fit the model.
+            ModelError: the device's memory is full.
+        """
+        memory = MEMORY[str(self.settings["device"])]
+        return Bound(self._session, import_onnxruntime(), feeds, memory, self._explained)
+
+    def _explained(self, error: Exception, inputs: Mapping[str, np.ndarray]) -> DataError | ModelError:
+        expected = dict(zip(self.input_names, zip(self.input_shapes, self.input_types, strict=True), strict=True))
+        return _runtime_errors.explained(self.name, error, inputs, expected, gpu=self.settings["device"] != "cpu")
 
     def end_profiling(self) -> list[dict[str, Any]]:
         """The events of a session opened with `profile=True`, in Chrome's trace format; the session records no more."""
@@ -212,10 +181,20 @@ def open_session(
             options.profile_file_prefix = str(Path(folder) / "trace")
         given = model if isinstance(model, bytes) else str(model)
         checks = for_runtime(model, trust=trust, limits=limits)
+        began = time.perf_counter()
         with contextlib.nullcontext(given) if checked else checks as source:
+            engine = engine_for(source, ort.__version__) if device == "tensorrt" else None
+            if engine is not None and not engine.kept:
+                cleanup.callback(shutil.rmtree, engine.folder, ignore_errors=True)
             if before_load is not None:
                 before_load()
-            session = _create(ort, source, options, wanted, name)
+            session = _create(ort, source, options, wanted, name, engine)
+        placed = assignment(session, wanted[0]) if device != "cpu" else None
+        if placed is not None:
+            placed.check(name)
+        if engine is not None:
+            engine.opening_seconds = time.perf_counter() - began
+            session = FirstRunTimed(session, engine)
         opened = RuntimeSession(
             name=name,
             input_names=tuple(value.name for value in session.get_inputs()),
@@ -235,12 +214,27 @@ def open_session(
                     "quant_kernels": quant_kernels,
                     "profile": profile,
                     "io_binding": False,  # each run copies its inputs to the device and its outputs back
+                    **({"nodes": placed.nodes} if placed else {}),
                 }
             ),
             _session=session,
+            assignment=placed,
+            engine=engine,
         )
         weakref.finalize(opened, cleanup.pop_all().close)  # the trace lives as long as the session
     return opened
+
+
+def check_device(device: str) -> None:
+    """Find out whether a device can be used before time is spent on what it is for.
+
+    Raises:
+        UsageError: it is unknown.
+        UnavailableError: its provider does not load; the message says what is missing.
+    """
+    provider = _choice(DEVICES, device, "device")[0]
+    if device != "cpu" and not (state := provider_state(provider)).loads:
+        raise _unusable(state)
 
 
 def run_batches(session: RuntimeSession, batches: Iterable[Mapping[str, np.ndarray]]) -> Iterator[list[np.ndarray]]:
@@ -270,16 +264,25 @@ def _session_options(ort: ModuleType, threads: int) -> SessionOptions:
 
 
 def _create(
-    ort: ModuleType, source: str | bytes, options: SessionOptions, wanted: Sequence[str], name: str
+    ort: ModuleType,
+    source: str | bytes,
+    options: SessionOptions,
+    wanted: Sequence[str],
+    name: str,
+    engine: Engine | None,
 ) -> InferenceSession:
     """An `onnxruntime.InferenceSession` in which the first wanted provider is at work."""
     if wanted[0] != "CPUExecutionProvider":
+        options.add_session_config_entry(*CONFIG)
         with contextlib.redirect_stdout(io.StringIO()):  # prints what it does not find; the session will tell
             ort.preload_dlls()
-    available = [provider for provider in wanted if provider in ort.get_available_providers()]
+    available = [p for p in wanted if p in ort.get_available_providers()]
+    settings = [provider_options(p, source, engine) for p in available]
     failure: Exception | None = None
     try:
-        session = ort.InferenceSession(source, options, providers=available, enable_fallback=0)
+        session = ort.InferenceSession(
+            source, options, providers=available, provider_options=settings, enable_fallback=0
+        )
     except _runtime_errors.exceptions() as error:
         failure = error
     else:
@@ -289,7 +292,8 @@ def _create(
         state = provider_state(wanted[0])
         if not state.loads:
             raise _unusable(state) from failure
-    reason = _runtime_errors.reason(failure) if failure else f"it would run without {wanted[0]}"
+    gpu = wanted[0] != "CPUExecutionProvider"
+    reason = _runtime_errors.reason(failure, gpu=gpu) if failure else f"it would run without {wanted[0]}"
     raise ModelError(f"{name}: ONNX Runtime cannot load it: {reason}") from failure
 
 

@@ -1,6 +1,5 @@
 """How long models and their layers take, and whether a difference between two models is more than noise."""
 
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

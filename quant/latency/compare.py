@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from profiler.environment import available_memory
 from profiler.errors import DataError, UsageError
 from quant import machine
+from quant.latency import on_device
 from quant.latency.affinity import allowed_cores, pinned
 from quant.latency.closeness import check_outputs
 from quant.latency.conditions import watched
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from profiler.sources import Limits
     from quant.latency.pairs import Progress
     from quant.latency.result import LatencyComparison
-    from quant.latency.warmup import Run
 
     Model = str | Path | bytes | RuntimeSession
     Inputs = Sequence[Mapping[str, np.ndarray]]
@@ -88,15 +88,13 @@ def compare_latency(
         warnings = machine.describe().warnings()
         hint = _RANDOM_HINT if inputs is None else ""
         closeness = check_outputs(first, second, feeds, theirs, hint=hint)
+        warnings += on_device.warnings((("first model", first), ("second model", second)))
+        runs_a = [on_device.runner(session, feeds) for session, _ in sessions]
+        runs_b = [on_device.runner(session, theirs) for _, session in sessions]
         with watched() as seen:
-            measured = compare(
-                [_runner(session, feeds) for session, _ in sessions],
-                [_runner(session, theirs) for _, session in sessions],
-                settings=settings,
-                seed=seed,
-                progress=progress,
-            )
+            measured = compare(runs_a, runs_b, settings=settings, seed=seed, progress=progress)
         cores = allowed_cores()
+        elsewhere = on_device.figures(((first, runs_a[0]), (second, runs_b[0])))
     return replace(
         measured,
         warnings=(*warnings, *closeness.warnings(), *seen[0].warnings(), *measured.warnings),
@@ -107,6 +105,7 @@ def compare_latency(
             "seed": seed,
             "affinity": list(cores) if cores is not None else None,
             "affinity_asked": affinity is not None,
+            **elsewhere,
         },
         closeness=closeness,
         conditions=seen[0],
@@ -171,8 +170,3 @@ def _renamed(feed: Mapping[str, np.ndarray], first: RuntimeSession, second: Runt
     if set(first.input_names) == set(second.input_names) or len(first.input_names) != len(second.input_names):
         return feed
     return {theirs: feed[ours] for ours, theirs in zip(first.input_names, second.input_names, strict=True)}
-
-
-def _runner(session: RuntimeSession, feeds: Sequence[Mapping[str, np.ndarray]]) -> Run:
-    run, count = session.run, len(feeds)
-    return lambda index: run(feeds[index % count])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
@@ -33,11 +33,28 @@ def latency_lines(latency: LatencyComparison, names: tuple[str, str]) -> list[st
         f"noise     {itself}",
         f"speed-up  {latency.speedup:.3f} [{low:.3f}, {high:.3f}] {latency.verdict}; {noise}",
     ]
+    lines += device_lines(latency, names)
     if latency.fresh is not None:
         lines += _fresh_lines(latency.fresh, names)
     if latency.batches:
         lines += ["", *_batch_lines(latency, names), ""]
     return [*lines, *(f"warning: {warning}" for warning in latency.warnings)]
+
+
+def device_lines(latency: LatencyComparison, names: tuple[str, str]) -> list[str]:
+    """Where a GPU's nodes ran, and what is not in its times; nothing for the CPU."""
+    lines: list[str] = []
+    measured: Any = latency.settings.get("on_device") or ()
+    for name, found in zip(names, measured, strict=False):
+        moved, engine = found["transfers"], found["engine"]
+        copies = f"{moved['host_to_device_ms']:.3f} ms to the device, {moved['device_to_host_ms']:.3f} ms back"
+        placement = f"{found['placement']}; " if found["placement"] else ""
+        lines.append(f"device    {name}: {placement}copies {copies}, not in the latency")
+        if engine is not None:
+            first = engine["first_run_seconds"] or 0.0
+            how = f"{engine['built']} built" if engine["built"] else "from the cache"
+            lines.append(f"engine    {name}: {how}, opening {engine['opening_seconds']:.1f} s, first run {first:.1f} s")
+    return lines
 
 
 def _stopped(latency: LatencyComparison) -> str:

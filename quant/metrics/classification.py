@@ -43,12 +43,6 @@ CLASSIFICATION: Mapping[str, Family] = {
     "precision": Family(partial(ClassRatio, confusion.precision_parts), "hits / predicted, of a class", _RATIO, _BOTH),
     "recall": Family(partial(ClassRatio, confusion.recall_parts), "hits / actual, of a class", _RATIO, _BOTH),
     "f1": Family(partial(ClassRatio, confusion.f1_parts), "2 hits / (predicted + actual), of a class", _RATIO, _BOTH),
-    "iou": Family(
-        partial(ClassRatio, confusion.iou_parts),
-        "hits / (predicted + actual - hits), of a class: the Jaccard index",
-        _RATIO,
-        ("segmentation",),
-    ),
     "auc": Family(
         partial(RankArea, auc),
         "area under the ROC curve, true over false positive rate; of more than two classes, one against the rest",

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from profiler.errors import UsageError
 from quant.metrics.classification import CLASSIFICATION
 from quant.metrics.closeness import FIDELITY
+from quant.metrics.detection import DETECTION
 from quant.metrics.losses import LOSSES
+from quant.metrics.segmentation import SEGMENTATION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 METRICS: Mapping[str, Family] = {
     **CLASSIFICATION,
+    **DETECTION,
+    **SEGMENTATION,
     **FIDELITY,
     **LOSSES,
 }

@@ -26,8 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from profiler.errors import UsageError
-from quant.metrics.base import Evaluated, Family, Metric, Parameter
-from quant.metrics.confusion import FEWEST_MAPS
+from quant.metrics.base import FEWEST_UNITS, Evaluated, Family, Metric, Parameter
 from quant.metrics.segmentation_counts import Counting
 from quant.metrics.statistics import HELD_AT_ONCE, Interval
 
@@ -133,8 +132,8 @@ class Segmentation(Metric):
 
     def interval(self, first: Records, second: Records, draws: Draws) -> tuple[Interval | None, str]:
         """As `Metric`; of fewer than five maps it says nothing, as a bootstrap of them covers too seldom."""
-        if draws.units < FEWEST_MAPS:
-            return Interval(*self.bounds), f"none: {draws.units} {draws.unit}s, an interval takes {FEWEST_MAPS}"
+        if draws.units < FEWEST_UNITS:
+            return Interval(*self.bounds), f"none: {draws.units} {draws.unit}s, an interval takes {FEWEST_UNITS}"
         return super().interval(first, second, draws)
 
 

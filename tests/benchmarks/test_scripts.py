@@ -21,8 +21,8 @@ def _as_scripts(monkeypatch):
     yield
     torch.set_num_threads(threads)
     logging.disable(logging.NOTSET)
-    own = ("_common", "_networks", "_peers", "coverage_latency", "data", "latency_verdicts", "memory", "scale", "speed")
-    for name in own:
+    own = ("_common", "_gpu_networks", "_networks", "_peers", "coverage_latency", "data", "gpu", "latency_verdicts")
+    for name in (*own, "memory", "scale", "speed"):
         sys.modules.pop(name, None)
 
 
@@ -129,6 +129,60 @@ def test_data(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
     assert "class_1/000061.jpg" in text
     assert str(tmp_path) not in text
+
+
+def test_gpu(tmp_path, monkeypatch):
+    gpu = import_module("gpu")
+    monkeypatch.setattr(gpu, "run_case", lambda script, case, timeout: gpu.run_one(case))  # without new processes
+    case = ("--device", "cpu", "--models", "tiny", "--batches", 2, "--precisions", "float32", "int8")
+    run("gpu", *case, "--seconds", 0.2, "--output", tmp_path)
+    record, text = result(tmp_path, "gpu_cpu")
+    found = record["networks"]["tiny"]
+    assert set(found["file_bytes"]) == {"float32", "float16", "int8"}
+    for case in found["cases"]:
+        low, high = case["latency_interval_ms"]
+        assert low <= case["latency_ms"] <= high
+        assert case["throughput_per_s"] == pytest.approx(2e3 / case["latency_ms"])
+        assert case["transfers"]["input_bytes"] == 2 * 3 * 32 * 32 * 4
+    assert "int8" in text
+
+
+def test_gpu_cases_that_fail_are_results(tmp_path, monkeypatch, capsys):
+    gpu = import_module("gpu")
+
+    def run_case(script, case, timeout):
+        return {"error": "out of memory"} if "precision" in case else {"file_bytes": {}}
+
+    monkeypatch.setattr(gpu, "run_case", run_case)
+    case = ["--device", "cpu", "--models", "tiny", "--batches", "64", "--precisions", "int8"]
+    assert gpu.main([*case, "--output", str(tmp_path)]) == 1
+    assert "* tiny, batch 64, int8: out of memory" in (tmp_path / "gpu_cpu.md").read_text()
+
+
+def test_gpu_without_one_says_what_is_missing(monkeypatch, capsys, tmp_path):
+    from quant import installation, providers
+
+    state = providers.ProviderState(
+        "CUDAExecutionProvider", False, "libcudnn.so.9 is missing", "libcudnn.so.9", "Do X."
+    )
+    monkeypatch.setattr(installation, "provider_state", lambda name: state)
+    assert import_module("gpu").main(["--output", str(tmp_path)]) == 4
+    assert capsys.readouterr().err == "benchmarks/gpu.py: CUDA does not load: libcudnn.so.9 is missing\nDo X.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_gpu_describes_the_gpu(monkeypatch):
+    gpu = import_module("gpu")
+    assert gpu.smi(["name"]) is None or isinstance(gpu.smi(["name"]), list)
+    values = ["NVIDIA H200", "580.65.06", "143771", "9.0", "1980", "700.00", "Enabled"]
+    monkeypatch.setattr(gpu, "smi", lambda query: values if len(query) > 1 else ["812"])
+    described = gpu.gpu_described()
+    assert (described["name"], described["driver_version"]) == ("NVIDIA H200", "580.65.06")
+    assert described["onnxruntime"]
+    assert gpu.used_mib() == 812
+    monkeypatch.setattr(gpu, "smi", lambda query: None)
+    assert gpu.gpu_described() is None
+    assert gpu.used_mib() is None
 
 
 class Keeps(nn.Module):

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from quant import machine, providers, runtime
+from quant import installation, machine, providers
 
 
 def tree(root, **files):
@@ -205,7 +205,7 @@ class TestDoctor:
 
     def test_two_runtimes_are_a_problem(self, monkeypatch):
         monkeypatch.setattr(
-            runtime, "installed_distributions", lambda: {"onnxruntime": "1.31.0", "onnxruntime-gpu": "1.31.0"}
+            installation, "installed_distributions", lambda: {"onnxruntime": "1.31.0", "onnxruntime-gpu": "1.31.0"}
         )
         diagnosis = machine.doctor()
         assert diagnosis.providers == ()

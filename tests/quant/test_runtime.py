@@ -285,6 +285,15 @@ class TestProviders:
             runtime.open_session(add_model(), device="cuda")
         assert "netgauge[gpu]" in str(caught.value) or sys.platform == "darwin"
 
+    def test_a_device_can_be_checked_beforehand(self):
+        runtime.check_device("cpu")
+        with pytest.raises(UsageError, match="device 'tpu'"):
+            runtime.check_device("tpu")
+        with pytest.raises(
+            UnavailableError, match=r"CUDAExecutionProvider does not load: .*onnxruntime-gpu is not inst"
+        ):
+            runtime.check_device("cuda")
+
     @pytest.fixture
     def gpu_build(self, monkeypatch):
         """An ONNX Runtime with CUDA compiled in whose sessions fall back silently."""
