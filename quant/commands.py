@@ -61,6 +61,9 @@ def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
         ),
         "images": click.option("--images", metavar="FOLDER", help="Where the paths in a CSV or COCO file begin."),
         "strict": click.option("--strict", is_flag=True, help="Stop at a picture that cannot be read; else skip it."),
+        "format": click.option(
+            "--format", "style", type=click.Choice(("text", "json")), default="text", show_default=True
+        ),
         "report": click.option("--report", metavar="OUT.json", help="Where to write the report as JSON."),
     }
 
@@ -84,7 +87,7 @@ def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
 @click.option(
     "--fp16/--no-fp16", default=None, help="Measure float16 beside int8; it is done on GPUs unless told otherwise."
 )
-@_shared("metric", *_PICTURES, "report", "device", "threads", "seed", "seconds", "layers")
+@_shared("format", "metric", *_PICTURES, "report", "device", "threads", "seed", "seconds", "layers")
 @timing_options
 @trusting
 @click.pass_context
@@ -101,6 +104,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
     runtime: str,
     max_drop: float | None,
     fp16: bool | None,
+    style: str,
     metrics: tuple[str, ...],
     report: str | None,
     device: str,
@@ -159,8 +163,9 @@ def quantize(  # noqa: PLR0913  # one parameter per option
             limits=Limits().raised(limits),
             progress=progress,
         )
-    click.echo(quantization_text(result))
-    click.echo(f"wrote {write_whole(report, json_text(result))}")
+    text = json_text(result)
+    click.echo(text if style == "json" else quantization_text(result))
+    click.echo(f"wrote {write_whole(report, text)}", err=style == "json")
     if result.budget is False:
         context.exit(1)
 
@@ -179,13 +184,14 @@ def _reference_network(context: click.Context) -> tuple[str, str, str, str]:
 @click.argument("a")
 @click.argument("b")
 @click.option("--data", metavar="DATA", help=f"Labelled samples: {_DATA}.")
-@_shared("metric", *_PICTURES, "report", "device", "threads", "seed", "seconds", "layers", "links", "limit")
+@_shared("format", "metric", *_PICTURES, "report", "device", "threads", "seed", "seconds", "layers", "links", "limit")
 @timing_options
 def compare(  # noqa: PLR0913  # one parameter per option
     *,
     a: str,
     b: str,
     data: str | None,
+    style: str,
     metrics: tuple[str, ...],
     report: str | None,
     device: str,
@@ -225,13 +231,13 @@ def compare(  # noqa: PLR0913  # one parameter per option
             limits=Limits().raised(limits),
             progress=progress,
         )
-    click.echo(comparison_text(result, (a, b)))
+    click.echo(json_text(result) if style == "json" else comparison_text(result, (a, b)))
     if report:
-        click.echo(f"wrote {write_whole(report, json_text(result))}")
+        click.echo(f"wrote {write_whole(report, json_text(result))}", err=style == "json")
 
 
 @click.command()
-@click.option("--format", "style", type=click.Choice(("text", "json")), default="text", show_default=True)
+@_shared("format")
 def doctor(style: str) -> None:
     """What this machine can do for int8: instructions, ONNX Runtime providers that load, versions."""
     from quant.machine import doctor as run
