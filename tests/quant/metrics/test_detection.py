@@ -103,6 +103,21 @@ def test_ties_within_an_image_that_comes_again_interleave():
     assert chosen.resampled(records, np.array([[1.0], [3.0]])) == pytest.approx([1, expected])
 
 
+def test_of_two_objects_with_one_iou_the_later_is_taken():
+    """As pycocotools does: the second detection, which speaks of the later alone, then finds nothing."""
+    truth = np.array([[[0.0, 0, 10, 10], [4, 0, 14, 10]]])
+    found = np.array([[[2.0, 0, 12, 10], [4, 0, 14, 10]]])
+    none = np.zeros((1, 2), int)
+    labels = {"boxes": truth, "classes": none, "crowd": none.astype(bool)}
+    for later in (slice(None), slice(None, None, -1)):
+        data = CocoSet(
+            labels | {"boxes": truth[:, later]}, {"boxes": found, "scores": np.array([[0.9, 0.8]]), "classes": none}
+        )
+        check_all_figures(data)
+    assert value(metric("map50"), CocoSet(labels, data.outputs)) == pytest.approx(51 / 101)
+    assert value(metric("map50"), data) == pytest.approx(1)
+
+
 def test_figures_of_classes_are_pycocotools():
     data = random_set(3, images=8, classes=5)
     precision = pycocotools_eval(data).eval["precision"][:, :, :, 0, 2]
