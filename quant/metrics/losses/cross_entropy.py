@@ -18,6 +18,7 @@ import numpy as np
 from profiler.errors import DataError, UsageError
 from quant.metrics.base import Evaluated, Family, Metric, Parameter
 from quant.metrics.losses._inputs import (
+    IGNORING,
     NONE,
     at_least,
     classes_of,
@@ -26,6 +27,7 @@ from quant.metrics.losses._inputs import (
     located,
     needed,
     numbers,
+    optional_whole,
     output_of,
     tensor,
     within,
@@ -136,7 +138,7 @@ class _Options:
                 raise DataError(f"ignore_index goes with classes as labels, not with distributions {labels.shape}")
             targets = distributions(labels, "the labels", "give classes, or probabilities along axis 1")
             return cross_entropy(output, targets, **common)
-        classes = classes_of(labels, output, self.ignore_index)
+        classes = classes_of(labels, output, self.ignore_index, IGNORING)
         return sparse_cross_entropy(output, classes, ignore_index=self.ignore_index, **common)
 
     def _check(self, output: np.ndarray, logits: bool) -> None:  # noqa: FBT001  # internal
@@ -167,7 +169,7 @@ class _Balanced(Metric):
 
     def _records(self, batch: Evaluated) -> Records:
         output = output_of(batch, self.output)
-        classes = classes_of(label_of(batch, self.target), output, self.options.ignore_index)
+        classes = classes_of(label_of(batch, self.target), output, self.options.ignore_index, IGNORING)
         losses, counted = self.options.parts(batch, self.output, classes)
         if classes.ndim == 1:
             return losses, np.where(counted > 0, classes, -1)
@@ -232,7 +234,7 @@ def _build(
         at_least(0, weight=float(given.min()))
     if balanced and label_smoothing:
         raise UsageError("weight=balanced goes without label_smoothing, which would spread the weights; give numbers")
-    ignored = None if ignore_index in (NONE, None) else int(numbers(ignore_index, "ignore_index")[0])
+    ignored = optional_whole(ignore_index, "ignore_index")
     options = _Options(from_logits, clamp, label_smoothing, given, ignored, sparse)
     if balanced:
         return _Balanced(options, output, target, needed(target))
