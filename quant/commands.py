@@ -38,6 +38,9 @@ def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
         "limit": click.option(
             "--limit", "limits", multiple=True, metavar="NAME=N", help="Raise what a file may ask for; repeat."
         ),
+        "format": click.option(
+            "--format", "style", type=click.Choice(("text", "json")), default="text", show_default=True
+        ),
         "report": click.option("--report", metavar="OUT.json", help="Where to write the report as JSON."),
     }
 
@@ -58,6 +61,7 @@ def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
 @click.option("--output", metavar="OUT.onnx", help="Where to write the int8 model.")
 @click.option("--target", "runtime", type=click.Choice(("auto", "cpu")), default="auto", show_default=True)
 @click.option("--max-drop", type=click.FloatRange(0.0), help="Most accuracy to lose; exit code 1 where more is lost.")
+@_shared("format")
 @_shared("metric", "report", "device", "threads", "seed", "seconds")
 @trusting
 @click.pass_context
@@ -72,6 +76,7 @@ def quantize(  # noqa: PLR0913  # one parameter per option
     output: str | None,
     runtime: str,
     max_drop: float | None,
+    style: str,
     metrics: tuple[str, ...],
     report: str | None,
     device: str,
@@ -122,8 +127,9 @@ def quantize(  # noqa: PLR0913  # one parameter per option
             limits=Limits().raised(limits),
             progress=progress,
         )
-    click.echo(quantization_text(result))
-    click.echo(f"wrote {write_whole(report, json_text(result))}")
+    text = json_text(result)
+    click.echo(text if style == "json" else quantization_text(result))
+    click.echo(f"wrote {write_whole(report, text)}", err=style == "json")
     if result.budget is False:
         context.exit(1)
 
@@ -142,12 +148,13 @@ def _reference_network(context: click.Context) -> tuple[str, str, str, str]:
 @click.argument("a")
 @click.argument("b")
 @click.option("--data", metavar="DATA", help=f"Labelled samples: {_DATA}.")
-@_shared("metric", "report", "device", "threads", "seed", "seconds", "links", "limit")
+@_shared("format", "metric", "report", "device", "threads", "seed", "seconds", "links", "limit")
 def compare(
     *,
     a: str,
     b: str,
     data: str | None,
+    style: str,
     metrics: tuple[str, ...],
     report: str | None,
     device: str,
@@ -180,13 +187,13 @@ def compare(
             limits=Limits().raised(limits),
             progress=progress,
         )
-    click.echo(comparison_text(result, (a, b)))
+    click.echo(json_text(result) if style == "json" else comparison_text(result, (a, b)))
     if report:
-        click.echo(f"wrote {write_whole(report, json_text(result))}")
+        click.echo(f"wrote {write_whole(report, json_text(result))}", err=style == "json")
 
 
 @click.command()
-@click.option("--format", "style", type=click.Choice(("text", "json")), default="text", show_default=True)
+@_shared("format")
 def doctor(style: str) -> None:
     """What this machine can do for int8: instructions, ONNX Runtime providers that load, versions."""
     from quant.machine import doctor as run

@@ -21,7 +21,7 @@ def _as_scripts(monkeypatch):
     yield
     torch.set_num_threads(threads)
     logging.disable(logging.NOTSET)
-    for name in ("_common", "_networks", "_peers", "memory", "scale", "speed"):
+    for name in ("_common", "_networks", "_peers", "coverage", "memory", "scale", "speed"):
         sys.modules.pop(name, None)
 
 
@@ -194,3 +194,15 @@ def test_a_case_that_fails_is_reported_with_its_error(tmp_path):
     assert common.run_case(str(script), {}) == {"error": "ValueError: no such case"}
     script.write_text("import time\ntime.sleep(60)")
     assert common.run_case(str(script), {}, timeout=0.5) == {"error": "not done within 0 s"}
+
+
+def test_coverage(tmp_path):
+    arguments = ["--only", "^(accuracy|auc, few)", "--trials", "20", "--sizes", "180", "--output", str(tmp_path)]
+    assert import_module("coverage").main(arguments) in (0, 1)  # of twenty experiments two may well miss
+    record, text = result(tmp_path, "coverage")
+    assert set(record["metrics"]) == {"accuracy, no drop", "accuracy", "accuracy, one-sided", "auc, few change"}
+    for entry in record["metrics"].values():
+        assert entry["cases"][0]["covered"] >= 0.7
+        assert entry["cases"][0]["without_width"] == 0
+    assert record["metrics"]["accuracy, one-sided"]["truth"] == pytest.approx(0.01, abs=1e-3)
+    assert "accuracy, one-sided" in text

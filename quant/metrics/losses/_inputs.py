@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from profiler.errors import DataError, UsageError
+from quant.metrics.scores import VOID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ REFERENCE, INPUT, NONE = "reference", "input", "none"
 SUM_TOLERANCE = 1e-3  # of probabilities: float16 softmax
 
 
-IGNORING = "; ignore_index=N leaves one label out"
+IGNORING = "; ignore=N leaves one label out"
 
 
 class SampleError(DataError):
@@ -169,6 +170,11 @@ def classes_of(labels: np.ndarray, output: np.ndarray, ignored: int | None = Non
     if labels.size != int(np.prod(shape)) or len(labels) != len(output):
         raise DataError(f"the labels have the size {labels.shape}; an output of {output.shape} calls for {shape}")
     return whole(labels.reshape(shape), 0, output.shape[1] - 1, "the model's classes", ignored, hint)
+
+
+def ignored_label(given: int | None, output: np.ndarray) -> int | None:
+    """The label that does not count: what was said, or in maps 255 where that is no class."""
+    return VOID if given is None and output.ndim > 2 and output.shape[1] <= VOID else given
 
 
 def whole(labels: np.ndarray, least: int, most: int, what: str, ignored: int | None = None, hint: str = "") -> Integers:

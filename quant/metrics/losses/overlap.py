@@ -16,6 +16,7 @@ from quant.metrics.losses._inputs import (
     NONE,
     at_least,
     classes_of,
+    ignored_label,
     label_of,
     needed,
     optional_whole,
@@ -54,11 +55,11 @@ def _build(
     target: str = "y",
     from_logits: object = AUTO,
     smooth: float = 1.0,
-    ignore_index: object = NONE,
+    ignore: object = NONE,
 ) -> Metric:
     at_least(0, smooth=smooth)
     checked(from_logits)
-    ignored = optional_whole(ignore_index, "ignore_index")
+    given = optional_whole(ignore, "ignore")
 
     def losses(batch: Evaluated) -> Parts:
         maps, labels = output_of(batch, output), label_of(batch, target)
@@ -66,7 +67,9 @@ def _build(
         logits = are_logits(batch, output, from_logits, classes=not binary)
         if not logits:
             within(maps.astype(np.float64), 0.0, 1.0, "the output", PROBABILITIES)
-        p, truth, kept = (_binary if binary else _of_classes)(maps, labels, logits=logits, ignored=ignored)
+        p, truth, kept = (_binary if binary else _of_classes)(
+            maps, labels, logits=logits, ignored=ignored_label(given, maps)
+        )
         each: Floats = np.asarray(dice_loss(p * kept, truth * kept, smooth).mean(axis=1), dtype=np.float64)
         counted: Floats = np.asarray(kept.any(axis=(1, 2)), dtype=np.float64)  # a map without a label says nothing
         return each * counted, counted
@@ -112,7 +115,7 @@ FAMILIES: Mapping[str, Family] = {
             "target": LABELS,
             "from_logits": FROM_LOGITS,
             "smooth": Parameter(1.0, help="s; 0 is the bare ratio"),
-            "ignore_index": Parameter(NONE, help="a label whose positions do not count"),
+            "ignore": Parameter(NONE, help="a label whose positions do not count"),
         },
     ),
 }
