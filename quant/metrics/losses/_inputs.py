@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from profiler.errors import DataError, UsageError
+from quant.metrics.scores import VOID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,9 @@ T = TypeVar("T")
 
 REFERENCE, INPUT, NONE = "reference", "input", "none"
 SUM_TOLERANCE = 1e-3  # of probabilities: float16 softmax
+
+
+IGNORING = "; ignore=N leaves one label out"
 
 
 class SampleError(DataError):
@@ -148,8 +152,14 @@ def same_shape(output: np.ndarray, target: np.ndarray, what: str = "labels") -> 
     return output.astype(np.float64), found
 
 
-def classes_of(labels: np.ndarray, output: np.ndarray, ignored: int | None = None) -> Integers:
+def classes_of(labels: np.ndarray, output: np.ndarray, ignored: int | None = None, hint: str = "") -> Integers:
     """Classes of shape (n, ...) for scores (n, C, ...), as integers.
+
+    Args:
+        labels: classes.
+        output: scores.
+        ignored: a label that need not be a class.
+        hint: what to do about labels that are none.
 
     Raises:
         DataError: another shape, fractions, or a class that the model does not have, with the sample that has it.
@@ -159,10 +169,15 @@ def classes_of(labels: np.ndarray, output: np.ndarray, ignored: int | None = Non
     shape = (len(output), *output.shape[2:])
     if labels.size != int(np.prod(shape)) or len(labels) != len(output):
         raise DataError(f"the labels have the size {labels.shape}; an output of {output.shape} calls for {shape}")
-    return whole(labels.reshape(shape), 0, output.shape[1] - 1, "the model's classes", ignored)
+    return whole(labels.reshape(shape), 0, output.shape[1] - 1, "the model's classes", ignored, hint)
 
 
-def whole(labels: np.ndarray, least: int, most: int, what: str, ignored: int | None = None) -> Integers:
+def ignored_label(given: int | None, output: np.ndarray) -> int | None:
+    """The label that does not count: what was said, or in maps 255 where that is no class."""
+    return VOID if given is None and output.ndim > 2 and output.shape[1] <= VOID else given
+
+
+def whole(labels: np.ndarray, least: int, most: int, what: str, ignored: int | None = None, hint: str = "") -> Integers:
     """Labels as integers between two limits.
 
     Raises:
@@ -176,7 +191,8 @@ def whole(labels: np.ndarray, least: int, most: int, what: str, ignored: int | N
         outside &= found != ignored
     if outside.any():
         value = found[outside].flat[0]
-        raise SampleError(f"{{sample}} has the label {value}; {what} run from {least} to {most}", first_of(outside))
+        range_of = f"{what} run from {least} to {most}{hint}"
+        raise SampleError(f"{{sample}} has the label {value}; {range_of}", first_of(outside))
     return found
 
 
@@ -238,6 +254,20 @@ def numbers(value: Any, name: str) -> Floats:  # noqa: ANN401  # text of the com
     if found.ndim != 1 or not np.isfinite(found).all():
         raise UsageError(f"{name}={value} is neither a number nor several with commas between them")
     return found
+
+
+def optional_whole(value: Any, name: str) -> int | None:  # noqa: ANN401  # as for numbers
+    """A whole number from its text, or None from "none".
+
+    Raises:
+        UsageError: something else.
+    """
+    if value in (NONE, None):
+        return None
+    found = numbers(value, name)
+    if len(found) > 1 or found[0] != int(found[0]):
+        raise UsageError(f"{name}={value}: one whole number is wanted, or none")
+    return int(found[0])
 
 
 def at_least(least: float, *, above: bool = False, **values: float) -> None:

@@ -18,14 +18,17 @@ import numpy as np
 from profiler.errors import DataError, UsageError
 from quant.metrics.base import Evaluated, Family, Metric, Parameter
 from quant.metrics.losses._inputs import (
+    IGNORING,
     NONE,
     at_least,
     classes_of,
     distributions,
+    ignored_label,
     label_of,
     located,
     needed,
     numbers,
+    optional_whole,
     output_of,
     tensor,
     within,
@@ -63,7 +66,7 @@ def sparse_cross_entropy(
     clamp: float = CLAMP_DEFAULT,
     label_smoothing: float = 0.0,
     weight: npt.ArrayLike | None = None,
-    ignore_index: int | None = None,
+    ignore: int | None = None,
 ) -> Parts:
     """Cross-entropy with integer labels.
 
@@ -74,14 +77,14 @@ def sparse_cross_entropy(
         clamp: the least probability that is believed.
         label_smoothing: eps; targets are (1 - eps) one-hot + eps/C.
         weight: of every class, (C,).
-        ignore_index: a label whose positions do not count.
+        ignore: a label whose positions do not count.
 
     Returns:
         Weighted losses and weights, both of the shape (n, ...): the mean is the sum of one over the sum of the other.
     """
     log_p = class_log_probabilities(output, from_logits=from_logits, clamp=clamp).movedim(1, -1).numpy()
     y = np.asarray(labels)
-    counts = np.ones(y.shape, bool) if ignore_index is None else y != ignore_index
+    counts = np.ones(y.shape, bool) if ignore is None else y != ignore
     safe = np.where(counts, y, 0)
     w = np.ones(log_p.shape[-1]) if weight is None else np.asarray(weight, dtype=np.float64)
     hit = -np.take_along_axis(log_p, safe[..., None], axis=-1)[..., 0] * w[safe]
@@ -118,7 +121,7 @@ class _Options:
     clamp: float
     label_smoothing: float
     weight: Floats | None
-    ignore_index: int | None
+    ignore: int | None
     sparse: bool
 
     def parts(self, batch: Evaluated, name: str, labels: np.ndarray) -> Parts:
@@ -132,12 +135,13 @@ class _Options:
             "weight": self.weight,
         }
         if not self.sparse and labels.ndim == output.ndim and labels.shape == output.shape:
-            if self.ignore_index is not None:
-                raise DataError(f"ignore_index goes with classes as labels, not with distributions {labels.shape}")
+            if self.ignore is not None:
+                raise DataError(f"ignore goes with classes as labels, not with distributions {labels.shape}")
             targets = distributions(labels, "the labels", "give classes, or probabilities along axis 1")
             return cross_entropy(output, targets, **common)
-        classes = classes_of(labels, output, self.ignore_index)
-        return sparse_cross_entropy(output, classes, ignore_index=self.ignore_index, **common)
+        ignored = ignored_label(self.ignore, output)
+        classes = classes_of(labels, output, ignored, IGNORING)
+        return sparse_cross_entropy(output, classes, ignore=ignored, **common)
 
     def _check(self, output: np.ndarray, logits: bool) -> None:  # noqa: FBT001  # internal
         if not logits:
@@ -167,7 +171,7 @@ class _Balanced(Metric):
 
     def _records(self, batch: Evaluated) -> Records:
         output = output_of(batch, self.output)
-        classes = classes_of(label_of(batch, self.target), output, self.options.ignore_index)
+        classes = classes_of(label_of(batch, self.target), output, ignored_label(self.options.ignore, output), IGNORING)
         losses, counted = self.options.parts(batch, self.output, classes)
         if classes.ndim == 1:
             return losses, np.where(counted > 0, classes, -1)
@@ -218,7 +222,7 @@ def _build(
     clamp: float = CLAMP_DEFAULT,
     label_smoothing: float = 0.0,
     weight: object = NONE,
-    ignore_index: object = NONE,
+    ignore: object = NONE,
     sparse: bool = False,
 ) -> Metric:
     at_least(0, label_smoothing=label_smoothing)
@@ -232,7 +236,7 @@ def _build(
         at_least(0, weight=float(given.min()))
     if balanced and label_smoothing:
         raise UsageError("weight=balanced goes without label_smoothing, which would spread the weights; give numbers")
-    ignored = None if ignore_index in (NONE, None) else int(numbers(ignore_index, "ignore_index")[0])
+    ignored = optional_whole(ignore, "ignore")
     options = _Options(from_logits, clamp, label_smoothing, given, ignored, sparse)
     if balanced:
         return _Balanced(options, output, target, needed(target))
@@ -255,7 +259,7 @@ _PARAMETERS: Mapping[str, Parameter] = {
     "clamp": CLAMP,
     "label_smoothing": Parameter(0.0, help="eps: targets are (1 - eps) one-hot + eps/C"),
     "weight": Parameter(NONE, help="of the classes: numbers with commas between, or `balanced` for n/(C n_c)"),
-    "ignore_index": Parameter(NONE, help="a label whose positions do not count"),
+    "ignore": Parameter(NONE, help="a label whose positions do not count"),
 }
 
 FAMILIES: Mapping[str, Family] = {

@@ -12,10 +12,14 @@ import numpy as np
 
 from quant.metrics.base import Evaluated, Family, Metric, Parameter
 from quant.metrics.losses._inputs import (
+    IGNORING,
+    NONE,
     at_least,
     classes_of,
+    ignored_label,
     label_of,
     needed,
+    optional_whole,
     output_of,
     same_shape,
     tensor,
@@ -31,7 +35,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from quant.metrics.base import Records
+    from quant.metrics.losses._loss import Parts
+
     Floats = npt.NDArray[np.float64]
+    Triple = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def dice_loss(probabilities: npt.ArrayLike, truth: npt.ArrayLike, smooth: float = 1.0) -> Floats:
@@ -47,28 +55,55 @@ def _build(
     target: str = "y",
     from_logits: object = AUTO,
     smooth: float = 1.0,
+    ignore: object = NONE,
 ) -> Metric:
     at_least(0, smooth=smooth)
     checked(from_logits)
+    given = optional_whole(ignore, "ignore")
 
-    def losses(batch: Evaluated) -> Floats:
+    def losses(batch: Evaluated) -> Parts:
         maps, labels = output_of(batch, output), label_of(batch, target)
         binary = maps.size == labels.size
         logits = are_logits(batch, output, from_logits, classes=not binary)
         if not logits:
             within(maps.astype(np.float64), 0.0, 1.0, "the output", PROBABILITIES)
-        if binary:
-            found, wanted = same_shape(maps, labels)
-            truth = whole(wanted, 0, 1, "the classes").reshape(len(maps), -1)
-            p = tensor(found).sigmoid().numpy() if logits else found
-            return dice_loss(p.reshape(truth.shape), truth, smooth)
-        classes = classes_of(labels, maps).reshape(len(maps), 1, -1)
-        p = tensor(maps).softmax(dim=1).numpy() if logits else maps
-        p = p.reshape(*maps.shape[:2], -1)
-        truth = classes == np.arange(maps.shape[1]).reshape(1, -1, 1)
-        return np.asarray(dice_loss(p, truth, smooth).mean(axis=1), dtype=np.float64)
+        p, truth, kept = (_binary if binary else _of_classes)(
+            maps, labels, logits=logits, ignored=ignored_label(given, maps)
+        )
+        each: Floats = np.asarray(dice_loss(p * kept, truth * kept, smooth).mean(axis=1), dtype=np.float64)
+        counted: Floats = np.asarray(kept.any(axis=(1, 2)), dtype=np.float64)  # a map without a label says nothing
+        return each * counted, counted
 
-    return Loss(losses, needed(target))
+    return _Dice(losses, needed(target))
+
+
+def _binary(maps: np.ndarray, labels: np.ndarray, *, logits: bool, ignored: int | None) -> Triple:
+    """Probabilities, truth and what counts: (n, 1, k) each."""
+    found, wanted = same_shape(maps, labels)
+    p = tensor(found).sigmoid().numpy() if logits else found
+    truth = whole(wanted, 0, 1, "the classes", ignored, IGNORING)
+    shape = (len(maps), 1, -1)
+    return p.reshape(shape), (truth == 1).reshape(shape), _kept(truth, ignored).reshape(shape)
+
+
+def _of_classes(maps: np.ndarray, labels: np.ndarray, *, logits: bool, ignored: int | None) -> Triple:
+    """As `_binary`, (n, C, k), (n, C, k) and (n, 1, k)."""
+    classes = classes_of(labels, maps, ignored, IGNORING).reshape(len(maps), 1, -1)
+    p = tensor(maps).softmax(dim=1).numpy() if logits else maps
+    truth = classes == np.arange(maps.shape[1]).reshape(1, -1, 1)
+    return p.reshape(*maps.shape[:2], -1), truth, _kept(classes, ignored)
+
+
+def _kept(labels: np.ndarray, ignored: int | None) -> np.ndarray:
+    return np.ones(labels.shape, bool) if ignored is None else labels != ignored
+
+
+class _Dice(Loss):
+    """A mean over maps, of which some may have no label."""
+
+    def count(self, records: Records) -> int:
+        """Maps with labels."""
+        return int(np.count_nonzero(records[1]))
 
 
 FAMILIES: Mapping[str, Family] = {
@@ -80,6 +115,7 @@ FAMILIES: Mapping[str, Family] = {
             "target": LABELS,
             "from_logits": FROM_LOGITS,
             "smooth": Parameter(1.0, help="s; 0 is the bare ratio"),
+            "ignore": Parameter(NONE, help="a label whose positions do not count"),
         },
     ),
 }

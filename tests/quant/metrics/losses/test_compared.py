@@ -54,7 +54,7 @@ def test_samples_are_named_by_their_number_among_all(rng, monkeypatch):
             compare_outputs(z, z, {"y": y, "z": z}, metrics=[name], task="classification")
     with pytest.raises(DataError, match="sample 12 has the label 2"):
         compare_outputs(z[:, 0], z[:, 0], {"d": np.where(np.arange(30) == 12, 2, 1)}, metrics=["wgan_critic:target=d"])
-    with pytest.raises(UsageError, match=r"needs labels 'lengths', 'targets'|needs labels 'targets', 'lengths'"):
+    with pytest.raises(UsageError, match="needs labels 'targets', 'lengths'"):
         compare_outputs(z, z, y, metrics=["ctc"])
 
 

@@ -177,3 +177,19 @@ def test_dice_of_classes(loss, rng):
     binary, truth = rng.normal(size=(2, 1, 4, 4)), rng.integers(0, 2, (2, 4, 4))
     flat = special.expit(binary).reshape(2, -1)
     assert loss("dice_loss", binary, truth) == pytest.approx(overlap.dice_loss(flat, truth.reshape(2, -1)).mean())
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_dice_leaves_positions_out(loss, rng, classes):
+    """As if they were not there."""
+    z, y = rng.normal(size=(3, classes, 6)), rng.integers(0, max(classes, 2), (3, 6))
+    expected = loss("dice_loss", z[:, :, :4], y[:, :4])
+    y[:, 4:] = 255
+    assert loss("dice_loss", z, y, ignore="255") == pytest.approx(expected)
+    more, nothing = np.concatenate([z, z[:1]]), np.concatenate([y, np.full((1, 6), 255)])
+    assert loss("dice_loss", more, nothing, ignore=255) == pytest.approx(expected)
+    assert loss("dice_loss", more, nothing) == pytest.approx(expected)
+    with pytest.raises(DataError, match=r"sample 0 has the label 255; .* ignore=N leaves one label out"):
+        loss("dice_loss", z, y, ignore=7)
+    with pytest.raises(UsageError, match="one whole number is wanted"):
+        LOSSES["dice_loss"].build(ignore="1.5")

@@ -81,8 +81,8 @@ CE_OPTIONS = [
     {"label_smoothing": 1.0},
     {"weight": "1,2,0,0.5"},
     {"weight": "1,2,3,0.5", "label_smoothing": 0.2},
-    {"ignore_index": 2},
-    {"ignore_index": -100, "weight": "4,3,2,1", "label_smoothing": 0.3},
+    {"ignore": 2},
+    {"ignore": -100, "weight": "4,3,2,1", "label_smoothing": 0.3},
 ]
 
 
@@ -90,9 +90,9 @@ CE_OPTIONS = [
 @pytest.mark.parametrize("shape", [(25, 4), (6, 4, 3), (5, 4, 3, 2)])
 def test_ce_of_classes_is_torchs(loss, rng, options, shape):
     z, y = rng.normal(0, 3, shape).astype(np.float32), rng.integers(0, 4, (shape[0], *shape[2:]))
-    if options.get("ignore_index") == -100:
+    if options.get("ignore") == -100:
         y[::2] = -100
-    torchs = dict(options)
+    torchs = {"ignore_index" if name == "ignore" else name: value for name, value in options.items()}
     if "weight" in options:
         torchs["weight"] = torch.tensor([float(w) for w in options["weight"].split(",")], dtype=torch.float64)
     expected = F.cross_entropy(torch.from_numpy(z).double(), torch.from_numpy(y), **torchs)
@@ -132,9 +132,12 @@ def test_balanced_weights_of_maps_and_ignored_positions(loss, rng):
     y[0], y[1, 0] = 2, 255
     w = torch.from_numpy(cross_entropy.class_weights(y[y < 255], 3))
     expected = F.cross_entropy(torch.from_numpy(z), torch.from_numpy(y), weight=w, ignore_index=255)
-    assert loss("ce", z, y, weight="balanced", ignore_index="255", sizes=(4,)) == pytest.approx(float(expected))
+    assert loss("ce", z, y, weight="balanced", ignore="255", sizes=(4,)) == pytest.approx(float(expected))
+    assert loss("ce", z, y, weight="balanced") == pytest.approx(float(expected))
     flat, labels = np.moveaxis(z, 1, -1).reshape(-1, 3), y.reshape(-1)
-    assert loss("ce", flat, labels, weight="balanced", ignore_index=255) == pytest.approx(float(expected))
+    with pytest.raises(DataError, match=r"has the label 255; .* ignore=N leaves one label out"):
+        loss("ce", flat, labels)
+    assert loss("ce", flat, labels, weight="balanced", ignore=255) == pytest.approx(float(expected))
 
 
 def test_a_resample_with_balanced_weights_is_that_of_the_samples_drawn(loss, rng):
