@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # timm.data.constants; what its resolve_data_config takes where a configuration is silent.
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_LARGEST_PART = 2  # some are evaluated on pictures smaller than the input, padded
 _TIMM_CROP, _TIMM_INTERPOLATION = 0.875, "bicubic"
 
 # Pillow's numbers for its filters, which transformers writes down.
@@ -101,7 +102,7 @@ def _timm(said: Mapping[str, Any]) -> Preprocessing:
     """As timm's `resolve_data_config` and `transforms_imagenet_eval` read it."""
     channels, height, width = map(int, said["input_size"])
     part = float(said.get("crop_pct") or _TIMM_CROP)
-    if not 0 < part <= 1:
+    if not 0 < part <= _LARGEST_PART:
         raise ValueError(f"crop_pct is {part}")
     mode = said.get("crop_mode") or "center"
     sides = floor(height / part), floor(width / part)
@@ -151,6 +152,7 @@ def _transformers(said: Mapping[str, Any]) -> Preprocessing:
         scale=float(said.get("rescale_factor", 1 / 255)) if steps["do_rescale"] else 1.0,
         mean=_three(_said(said, "image_mean")) if steps["do_normalize"] else (0.0,),
         std=_three(_said(said, "image_std")) if steps["do_normalize"] else (1.0,),
+        half_pixel="floor",
         colour="BGR" if steps["do_flip_channel_order"] else "RGB",
     )
 

@@ -131,6 +131,7 @@ _READERS: Mapping[str, Callable[[str, Any], dict[str, Any]]] = {
     "colour": _word,
     "layout": _word,
     "dtype": _word,
+    "half_pixel": _word,
     "fill": lambda key, value: {key: int(value)},
     "exif": _word,
 }

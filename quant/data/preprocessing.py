@@ -1,7 +1,8 @@
 """From a picture to what a model takes: resize, crop, colour, scale, mean and deviation, layout.
 
-The geometry is torchvision's: a shorter side of s makes the longer one int(s * long / short), a crop is centred at
-round((side - crop) / 2), and a picture smaller than its crop is padded on both sides. Every channel value v in 0..255
+The geometry is torchvision's: a shorter side of s makes the longer one int(s * long / short), a crop begins at
+round((side - crop) / 2), and a picture smaller than its crop is padded on both sides. transformers rounds half pixels
+down instead. Every channel value v in 0..255
 becomes (v * scale - mean) / std. One object says all of it and is used for calibration and evaluation alike.
 """
 
@@ -30,6 +31,7 @@ _CHOICES = {
     "layout": ("NCHW", "NHWC"),
     "colour": tuple(COLOURS),
     "dtype": DTYPES,
+    "half_pixel": ("round", "floor"),
     "exif": ("ignore", "apply"),
 }
 
@@ -66,6 +68,7 @@ class Preprocessing:
         resize: height and width; of a side the first counts. None leaves the size.
         interpolation: Pillow's name of it. It smooths where it shrinks.
         crop: height and width of the middle part, padded where the picture is smaller; None crops nothing.
+        half_pixel: where a crop begins that would begin at half a pixel: "round" to the even one, or "floor".
         fill: value of padded pixels, 0 to 255.
         scale: of a channel's value.
         mean: subtracted from the scaled value; one, or one for each channel in the order of `colour`.
@@ -87,6 +90,7 @@ class Preprocessing:
     colour: str = "RGB"
     layout: str = "NCHW"
     dtype: str = "float32"
+    half_pixel: str = "round"
     fill: int = 0
     exif: str = "ignore"
 
@@ -156,8 +160,14 @@ class Preprocessing:
         out_width, out_height = new_width, new_height
         if self.crop is not None:
             out_height, out_width = self.crop
-            left, top = (_shift(new, out) for new, out in ((new_width, out_width), (new_height, out_height)))
+            left, top = (self._shift(*sides) for sides in ((new_width, out_width), (new_height, out_height)))
         return Geometry(new_width / width, new_height / height, left, top, out_width, out_height)
+
+    def _shift(self, size: int, wanted: int) -> int:
+        """Pixels added before a side to make it so long, less those cut away."""
+        if size <= wanted:
+            return (wanted - size) // 2
+        return -((size - wanted) // 2 if self.half_pixel == "floor" else round((size - wanted) / 2))
 
     def _resized(self, width: int, height: int) -> tuple[int, int]:
         if self.resize is None:
@@ -217,11 +227,6 @@ class Preprocessing:
         from quant.data.preprocess_options import written
 
         return ", ".join(f"{f.name}={written(self, f.name)}" for f in fields(self) if f.name != "resize_by")
-
-
-def _shift(size: int, wanted: int) -> int:
-    """Pixels added before a side to make it so long, less those cut away: torchvision's rounding of both."""
-    return (wanted - size) // 2 if size <= wanted else -round((size - wanted) / 2)
 
 
 def _sides(sides: tuple[int, int]) -> str:

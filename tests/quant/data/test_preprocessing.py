@@ -139,6 +139,15 @@ def test_orientation(exif, corner, tmp_path):
     assert found[0][corner] == 1
 
 
+@pytest.mark.parametrize(("half_pixel", "begin"), [("round", 2), ("floor", 1)])
+def test_half_pixels(half_pixel, begin):
+    """Seven pixels cut to four: from 1.5 on."""
+    found = prepared("crop=4", "scale=1", f"half_pixel={half_pixel}").apply(
+        Image.fromarray(np.arange(49, dtype=np.uint8).reshape(7, 7))
+    )
+    assert found[0, 0, 0] == begin * 7 + begin
+
+
 def test_letter_box():
     recipe = prepared("resize=longer:8", "crop=8", "fill=114", "scale=1")
     found = recipe.apply(Image.new("RGB", (16, 8), (1, 2, 3)))
@@ -166,6 +175,8 @@ WRITTEN = {
     "colour=BGR": {"colour": "BGR"},
     "dtype=uint8": {"dtype": "uint8", "scale": 1.0},
     "fill=114": {"fill": 114},
+    "half_pixel=floor": {"half_pixel": "floor"},
+    "half_pixel=up": None,
     "exif=apply": {"exif": "apply"},
     "colour=purple": None,
     "mean=": None,
@@ -289,6 +300,7 @@ def test_configurations(tmp_path, content, texts):
     mean, std = (
         (MEAN, STD) if any(key in content for key in ("input_size", "pretrained_cfg", "mean")) else ((0.5,), (0.5,))
     )
+    texts += " half_pixel=floor" if content.keys() & {"image_processor_type", "feature_extractor_type"} else ""
     expected = prepared(*texts.split(), "mean=" + ",".join(map(str, mean)), "std=" + ",".join(map(str, std)))
     found, source = as_preprocessing(str(path))
     picked = picture(33, 47)
