@@ -123,7 +123,7 @@ def test_quantize_does_no_more(name, scene):
     path = case.make(scene)
     data = scene.model / "calibration.npz"
     np.savez(data, x=np.zeros((8, 4), np.float32))
-    more = ["--calibration", str(data), "--output", str(scene.model / "out.onnx"), "--seconds", "0.1"]
+    more = ["--calibration", str(data), "--output", str(scene.model / "out.onnx"), "--seconds", "0.1", "--no-cold"]
     outcome = watched(fresh, case, scene, path, "quantize", more)
     if name in CASES:
         refused(outcome, case)
