@@ -58,6 +58,10 @@ _LEVELS = {
     "disabled": "ORT_DISABLE_ALL",
 }
 
+# It crashes ONNX Runtime 1.31 where a node that another optimizer has made, such as FusedMatMul, has a float16 weight and
+# runs on the CPU. Constant folding does the same work; nothing but float16 files is concerned.
+_WITHOUT = ("optimization.disable_specified_optimizers", "FuseFp16InitializerToFp32NodeTransformer")
+
 _FATAL_ONLY = 4  # log severity: what matters arrives as an exception
 
 
@@ -203,6 +207,7 @@ def open_session(
                     "inter_op_threads": 1,
                     "spinning": False,
                     "optimization": level,
+                    "disabled_optimizers": [_WITHOUT[1]],
                     "quant_kernels": quant_kernels,
                     "profile": profile,
                     "io_binding": False,  # each run copies its inputs to the device and its outputs back
@@ -251,6 +256,7 @@ def _session_options(ort: ModuleType, threads: int) -> SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry(*_WITHOUT)
     options.add_session_config_entry("session.load_model_format", "ONNX")  # else a name in .ort means another format
     return options
 
