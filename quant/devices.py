@@ -95,10 +95,17 @@ def engine_for(source: str | bytes, version: str) -> Engine:
     """
     content = source if isinstance(source, bytes) else Path(source).read_bytes()
     if b"location" in content:  # tensors in other files: the content of this one does not tell all
-        return Engine(Path(tempfile.mkdtemp(prefix="netgauge-engine-")), kept=False)
+        return Engine(_passing(), kept=False)
     folder = cache_home() / hashlib.sha256(version.encode() + content).hexdigest()[:32]
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:  # a home that cannot be written to
+        return Engine(_passing(), kept=False)
     return Engine(folder, _engines(folder))
+
+
+def _passing() -> Path:
+    return Path(tempfile.mkdtemp(prefix="netgauge-engine-"))
 
 
 def provider_options(provider: str, source: str | bytes, engine: Engine | None) -> dict[str, str]:

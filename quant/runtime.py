@@ -26,6 +26,7 @@ from quant.bound import Bound
 from quant.devices import DEVICES, MEMORY, Engine, FirstRunTimed, engine_for, provider_options
 from quant.installation import import_onnxruntime, installed_distributions, provider_state
 from quant.model_files import for_runtime
+from quant.session_options import WITHOUT, session_options
 
 __all__ = [
     "DEVICES",
@@ -57,8 +58,6 @@ _LEVELS = {
     "basic": "ORT_ENABLE_BASIC",
     "disabled": "ORT_DISABLE_ALL",
 }
-
-_FATAL_ONLY = 4  # log severity: what matters arrives as an exception
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +165,7 @@ def open_session(
     ort = import_onnxruntime()
     if wanted[0] not in ort.get_available_providers():
         raise _unusable(provider_state(wanted[0]))
-    options = _session_options(ort, threads)
+    options = session_options(ort, threads)
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, optimization)
     if not quant_kernels:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
@@ -211,6 +210,7 @@ def open_session(
                     "inter_op_threads": 1,
                     "spinning": False,
                     "optimization": level,
+                    "disabled_optimizers": [WITHOUT],
                     "quant_kernels": quant_kernels,
                     "profile": profile,
                     "io_binding": False,  # each run copies its inputs to the device and its outputs back
@@ -250,17 +250,6 @@ def run_batches(session: RuntimeSession, batches: Iterable[Mapping[str, np.ndarr
         except (DataError, ModelError) as error:
             raise type(error)(f"batch {number}: {error}") from error
         yield outputs
-
-
-def _session_options(ort: ModuleType, threads: int) -> SessionOptions:
-    ort.set_default_logger_severity(_FATAL_ONLY)  # of what no session owns: the loading of providers
-    options = ort.SessionOptions()
-    options.log_severity_level = _FATAL_ONLY
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.load_model_format", "ONNX")  # else a name in .ort means another format
-    return options
 
 
 def _create(

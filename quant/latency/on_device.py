@@ -47,9 +47,13 @@ def _figures(session: RuntimeSession, run: Bound) -> dict[str, Any]:
 def warnings(named: Sequence[tuple[str, RuntimeSession]]) -> Iterator[str]:
     """What of the two sessions ran elsewhere."""
     for name, session in named:
-        if session.settings["device"] != "cpu" and _takes_strings(session):
+        if session.settings["device"] == "cpu":
+            continue
+        if _takes_strings(session):
             yield f"{name}: takes strings, which cannot lie on a device; its times hold the copies"
-        if session.assignment is not None and (warning := session.assignment.warning(name)):
+        if session.assignment is None:
+            yield f"{name}: this ONNX Runtime does not tell which nodes ran on the device; 1.24 is the first that does"
+        elif warning := session.assignment.warning(name):
             yield warning
 
 

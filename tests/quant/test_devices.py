@@ -155,6 +155,15 @@ class TestEngines:
         assert not engine.folder.is_relative_to(devices.cache_home())
         engine.folder.rmdir()
 
+    def test_a_cache_that_cannot_be_written(self, fake_gpu, model, tmp_path):
+        (tmp_path / "cache").write_text("a file where the folder would be")
+        session = open_session(model, device="tensorrt")
+        assert not session.engine.kept
+        folder = session.engine.folder
+        assert folder.is_dir()
+        del session
+        assert not folder.exists()
+
     def test_other_devices_have_none(self, fake_gpu, model):
         assert open_session(model, device="cuda").engine is None
         assert fake_gpu.sessions[-1].asked == {CUDA: {}, CPU: {}}

@@ -8,6 +8,8 @@ import onnx
 import onnx_ir as ir
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from profiler.errors import ModelError
@@ -15,7 +17,7 @@ from quant.data import Samples
 from quant.export import export_onnx
 from quant.float16 import half_arm
 from quant.graph import prepare, to_bytes
-from quant.half import overflowing, rounded, to_float16
+from quant.half import _Halver, overflowing, rounded, to_float16
 from quant.pipeline import quantize
 from quant.report import json_text, quantization_text
 from quant.run import Run
@@ -94,6 +96,22 @@ class TestConversion:
         before = graph.graph.initializers.copy()
         assert to_float16(graph, batches()).file == to_float16(graph, batches()).file
         assert graph.graph.initializers == before
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_nodes_may_stay_float32(graph, data):
+    kept = data.draw(st.sets(st.sampled_from([node.name for node in graph.graph])))
+    copy = graph.clone()
+    _Halver(copy, kept).apply()
+    file = to_bytes(copy)
+    onnx.checker.check_model(onnx.ModelProto.FromString(file), full_check=True)
+    written = {name: node for node in onnx.ModelProto.FromString(file).graph.node for name in node.output}
+    for node in written.values():
+        if node.name in kept:
+            assert not any(name.endswith("_float16") for name in node.input), "it reads what is float16"
+    (ours,), (exact,) = (open_session(content).run({"x": X}) for content in (file, to_bytes(graph)))
+    np.testing.assert_allclose(ours, exact, atol=2.0**-8 * np.abs(exact).max())
 
 
 class TestOverflow:

@@ -68,6 +68,8 @@ class TestSession:
         assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
         assert options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         assert session.settings["providers"] == ["CPUExecutionProvider"]
+        (disabled,) = session.settings["disabled_optimizers"]
+        assert options.get_session_config_entry("optimization.disable_specified_optimizers") == disabled
         with pytest.raises(TypeError):
             session.settings["threads"] = 3
 
