@@ -138,7 +138,7 @@ class Segmentation(Metric):
 
 
 _COUNTING = {
-    "ignore": Parameter(-1, help="label of positions that do not count, often 255"),
+    "ignore": Parameter(None, help="label of positions that do not count; 255, unless it is a class"),
     "threshold": Parameter(0.5, help="probability above which a binary map's position is class 1"),
     "outputs": Parameter("auto", ("auto", "logits", "probabilities"), "what the model gives; a guess where auto"),
 }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from profiler.errors import DataError
-from quant.metrics.scores import are_probabilities
+from quant.metrics.scores import VOID, are_probabilities
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -25,13 +25,13 @@ class Counting:
 
     Attributes:
         soft: of probabilities instead of the best class.
-        ignore: label of positions that do not count.
+        ignore: label of positions that do not count; None is 255, unless the model has such a class.
         threshold: probability above which a binary map's position is class 1.
         outputs: "logits", "probabilities", or "auto": probabilities where the reference outputs of the batch are.
     """
 
     soft: bool
-    ignore: int
+    ignore: int | None
     threshold: float
     outputs: str
 
@@ -49,12 +49,13 @@ class Counting:
         if binary:
             outputs, reference = (x.reshape(len(x), 1, *labels.shape[1:]) for x in (outputs, reference))
         classes = 2 if binary else outputs.shape[1]
-        counted = labels != self.ignore
+        ignore = VOID if self.ignore is None and classes <= VOID else self.ignore
+        counted = np.ones(labels.shape, bool) if ignore is None else labels != ignore
         wrong = counted & ((labels < 0) | (labels >= classes))
         if wrong.any():
-            odd = int(labels[wrong][0])
+            odd, first = int(labels[wrong][0]), int(wrong.reshape(len(wrong), -1).any(axis=1).argmax())
             raise DataError(
-                f"there is a label {odd}; the model has {classes} classes, 0 to {classes - 1}. Where {odd} marks "
+                f"sample {batch.sample(first)} has a label {odd}; the model has {classes} classes, 0 to {classes - 1}. Where {odd} marks "
                 f"positions that do not count, say ignore={odd}"
             )
         probabilities = self._probabilities(outputs, reference) if self.soft or binary else outputs
@@ -93,6 +94,9 @@ def _labels(batch: Evaluated, outputs: np.ndarray) -> npt.NDArray[np.int64]:
             f"labels have the size {labels.shape} and outputs {outputs.shape}; expected (n, H, W) beside (n, C, H, W)"
         )
     whole = np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool
+    if not whole and not np.isfinite(labels).all():
+        first = int((~np.isfinite(labels)).reshape(len(labels), -1).any(axis=1).argmax())
+        raise DataError(f"sample {batch.sample(first)}: a label of its map is missing")
     if not whole and not np.array_equal(labels, np.floor(labels)):
         raise DataError(f"labels are {labels.dtype} with fractions; classes are whole numbers")
     return labels.astype(np.int64)

@@ -39,7 +39,7 @@ def test_unusable_arrays_are_refused_by_name(inputs, labels, message):
 
 def test_unknown_task_is_refused():
     with pytest.raises(DataError, match="unknown task 'translation'"):
-        Samples({"x": ONES}, None, "set", "detection")
+        Samples({"x": ONES}, None, "set", "translation")
 
 
 @pytest.mark.parametrize("sample", [0, 255, 256, 599])
