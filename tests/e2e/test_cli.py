@@ -356,8 +356,9 @@ def test_debug_shows_the_traceback(tmp_path):
 
 
 def test_an_onnx_file_quantizes_without_labels(tmp_path):
-    first = run("quantize", CNN, "--calibration", "digits", "--seconds", "0.3", cwd=tmp_path)
+    first = run("quantize", CNN, "--calibration", "digits", "--seconds", "0.3", "--format", "json", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
+    assert json.loads(first.stdout) == json.loads((tmp_path / "digits_cnn.quantization.json").read_text())
     names = {p.name for p in tmp_path.iterdir()}
     assert names == {"digits_cnn.int8.onnx", "digits_cnn.float.onnx", "digits_cnn.quantization.json"}
     again = run(
