@@ -9,6 +9,7 @@ would be n^2 work per resample.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Rule = Callable[[Floats, Floats, float], tuple[float, float]]
 
-MOST = 5_000  # samples: all pairs are looked at, about ten seconds for that many of 512 numbers
+MOST = 5_000  # samples: all pairs are looked at, some ten seconds for that many
 HELD = 4_000_000  # distances at a time
 
 
@@ -70,8 +71,13 @@ in_triplets: Mapping[str, Rule] = {"all": all_triplets, "hard": hard_triplets, "
 
 @dataclass(frozen=True, eq=False)
 class _Gallery(Metric):
-    """The mean over anchors of what the subclass finds in each one's comparison with all other samples."""
+    """The mean over anchors of what the subclass finds in each one's comparison with all other samples.
 
+    Attributes:
+        memo: the last two records and what came of them: a report wants the value and the interval of both models.
+    """
+
+    memo: deque[tuple[Records, Parts]] = field(default_factory=lambda: deque(maxlen=2), init=False, repr=False)
     higher_is_better = False
 
     @abstractmethod
@@ -84,6 +90,9 @@ class _Gallery(Metric):
         Raises:
             DataError: too many samples, or none to compare.
         """
+        for known, parts in self.memo:
+            if all(a is b for a, b in zip(known, records, strict=True)):
+                return parts
         n = len(records[0])
         if n > MOST:
             raise DataError(
@@ -92,6 +101,7 @@ class _Gallery(Metric):
         top, bottom = self.anchors(records)
         if not bottom.any():
             raise DataError(self._nothing(n))
+        self.memo.append((records, (top, bottom)))
         return top, bottom
 
     def _nothing(self, n: int) -> str:

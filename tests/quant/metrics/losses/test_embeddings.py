@@ -156,6 +156,20 @@ def test_resamples_draw_anchors_and_intervals_agree(loss, name):
     assert method == "paired bootstrap of 30 samples, seed 1, each against all others as they are"
 
 
+def test_pairs_are_compared_once_for_value_and_interval(loss, monkeypatch):
+    (a, y), (b, _) = vectors(3, n=30), vectors(4, n=30)
+    calls = []
+    whole = mining.ClassTriplet.anchors
+    monkeypatch.setattr(mining.ClassTriplet, "anchors", lambda self, records: calls.append(1) or whole(self, records))
+    metric = LOSSES["triplet"].build()
+    first, second = (loss.records(metric, x, y) for x in (a, b))
+    assert metric.value(first) != metric.value(second)
+    metric.interval(first, second, Draws(30, seed=1, resamples=20))
+    assert len(calls) == 2
+    assert metric.value((first[0].copy(), y)) == metric.value(first)
+    assert metric.value((first[0], np.roll(y, 1))) != metric.value(first)
+
+
 def test_records_are_small(loss):
     e, y = vectors(5)
     first, second = loss.records(LOSSES["triplet"].build(), e.astype(np.float64), y)

@@ -41,6 +41,12 @@ def test_ctc_sums_all_alignments(loss, seed, blank):
     assert found == pytest.approx(np.mean(whole), rel=1e-6)
 
 
+def test_padding_takes_no_frames(loss):
+    z = np.array([[[0.5, 1.0, -1.0]]])
+    expected = -special.log_softmax(z[0, 0])[1]
+    assert loss("ctc", z, np.array([[1, -1, -1]]), lengths="none", target="y") == pytest.approx(expected)
+
+
 def test_needs_are_the_labels_that_are_named():
     assert LOSSES["ctc"].build().needs == ("targets", "lengths")
     assert LOSSES["ctc"].build(lengths="none", frames="f", target="t").needs == ("t", "f")
