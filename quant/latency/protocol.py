@@ -134,8 +134,7 @@ def _warnings(first: Arm, second: Arm, floor: NoiseFloor) -> Iterator[str]:
         )
     low, high = floor.interval
     if low > 1.0 + floor.margin or high < 1.0 - floor.margin:
-        measured = statistics.noise_fraction(floor.interval)
-        yield f"the first model differs from itself by up to {measured:.1%}: the machine was not steady"
+        yield f"the first model differs from itself, by {abs(high + low - 2) / 2:.1%}: the machine was not steady"
     for name, arm in (("first model", first), ("second model", second)):
         if not arm.warmup.steady:
             yield f"{name}: still not steady after {arm.warmup.runs} runs ({arm.warmup.seconds:.1f} s) of warm-up"

@@ -106,8 +106,8 @@ class NoiseFloor:
 
     Attributes:
         interval: of its speed-up over itself; the truth is 1.
-        fraction: the largest difference inside that interval, or `margin` if that is larger. No smaller difference
-            between models is claimed.
+        fraction: the middle of that interval, its half-width (both as differences from 1) or `margin`, whichever is
+            largest. No smaller difference between models is claimed.
         margin: the protocol's, for as many sessions as there were.
         pairs: how many pairs it rests on.
     """

@@ -43,7 +43,7 @@ class Protocol:
     min_pairs: int = 100
     min_seconds: float = 3.0
     max_seconds: float = 30.0
-    margin: float = 0.005
+    margin: float = 0.01
     single_margin: float = 0.02
     half_width: float = 0.01
     confidence: float = 0.95

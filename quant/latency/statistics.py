@@ -134,8 +134,12 @@ def median_interval(values: NDArray[np.float64], confidence: float = 0.95) -> tu
 
 
 def noise_fraction(interval: tuple[float, float]) -> float:
-    """The largest difference that an interval of a model against itself still allows: 0.01 is 1 %."""
-    return math.expm1(max(abs(math.log(bound)) for bound in interval))
+    """The difference that a model shows against itself, or cannot be told from none: 0.01 is 1 %.
+
+    The larger one of the middle and the half-width of its interval, both of logarithms.
+    """
+    low, high = map(math.log, interval)
+    return math.expm1(max(abs(low + high), high - low) / 2)
 
 
 def verdict(ratio: float, interval: tuple[float, float], *, floor: float, pairs: int) -> Verdict:

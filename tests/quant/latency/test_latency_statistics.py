@@ -159,10 +159,17 @@ class TestVerdict:
         assert statistics.verdict(ratio, interval, floor=floor, pairs=pairs) == expected
 
     @pytest.mark.parametrize(
-        ("interval", "fraction"), [((0.99, 1.005), 1 / 0.99 - 1), ((0.999, 1.02), 0.02), ((1.01, 1.03), 0.03)]
+        ("interval", "fraction"),
+        [
+            ((1 / 1.02, 1.02), 0.02),  # nothing is shown, and nothing below 2 % could be
+            ((1.01, 1.03), math.sqrt(1.01 * 1.03) - 1),  # a difference is shown: its middle
+            ((0.98, 1.0), 1 / math.sqrt(0.98) - 1),
+            ((1.0, 1.0), 0.0),
+        ],
     )
-    def test_noise_is_the_far_end_of_the_interval(self, interval, fraction):
+    def test_noise_is_what_is_shown_or_cannot_be_told(self, interval, fraction):
         assert statistics.noise_fraction(interval) == pytest.approx(fraction)
+        assert statistics.noise_fraction((1 / interval[1], 1 / interval[0])) == pytest.approx(fraction)
 
 
 class TestDescription:
