@@ -21,7 +21,7 @@ def _as_scripts(monkeypatch):
     yield
     torch.set_num_threads(threads)
     logging.disable(logging.NOTSET)
-    own = ("_common", "_gpu_networks", "_networks", "_peers", "coverage", "coverage_latency", "data", "gpu")
+    own = ("_common", "_gpu_networks", "_networks", "_peers", "coverage", "coverage_latency", "data", "gpu", "layers")
     for name in (*own, "latency_verdicts", "memory", "scale", "speed"):
         sys.modules.pop(name, None)
 
@@ -313,3 +313,33 @@ def test_coverage(tmp_path):
         assert entry["cases"][0]["without_width"] == 0
     assert record["metrics"]["accuracy, one-sided"]["truth"] == pytest.approx(0.01, abs=1e-3)
     assert "accuracy, one-sided" in text
+
+
+class Node:
+    def __init__(self, name, share):
+        self.names, self.share = frozenset({name}), share
+
+
+class Times:
+    def __init__(self, **shares):
+        self.nodes = [Node(name, share) for name, share in shares.items()]
+
+
+def test_shares_of_layers_that_repeat():
+    found = import_module("layers").repeated([Times(a=0.5, b=0.48, c=0.02), Times(a=0.55, b=0.44, c=0.01)])
+    assert found == pytest.approx({"a": 0.1, "b": 0.48 / 0.44 - 1})
+
+
+@pytest.mark.parametrize(
+    ("change", "good"),
+    [({}, True), ({"covered": 0.89}, False), ({"mapped": 0.94}, False), ({"largest_deviation": 0.11}, False)],
+)
+def test_limits_of_layers(change, good):
+    layers = import_module("layers")
+    found = {"covered": 0.95, "mapped": 1.0, "largest_deviation": 0.03, **change}
+    assert layers.kept(found) is good
+
+
+def test_networks_whose_layers_failed_are_in_the_report():
+    text = import_module("layers").report({"one": {"error": "crashed"}})
+    assert "- one: crashed" in text

@@ -86,6 +86,15 @@ def test_the_layers_are_the_modules(both):
     assert sum(row.share for row in both.a.layers) == pytest.approx(1.0)
 
 
+def test_files_keep_module_paths_and_no_stack_traces(prepared, model):
+    written = to_bytes(prepared)
+    assert b"stack_trace" in written
+    assert __file__.encode() in written
+    assert b"stack_trace" not in model
+    assert __file__.encode() not in model
+    assert b"pkg.torch.onnx.name_scopes" in model
+
+
 def test_macs_are_those_of_the_profile(both, model, quantized):
     for times, file in ((both.a, model), (both.b, quantized)):
         profile = analyze_onnx(onnx.ModelProto.FromString(file), [(1, 3, 16, 16)])
