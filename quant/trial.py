@@ -74,7 +74,9 @@ class Trial:
             self.samples.check_classes(next(iter(outputs.values())).shape)
         labels = self._labels_looked_at(few)
         self._size = _batch_size(first, few, outputs)
-        self.task, self._notes = settled_task((task or samples.task) if labelled else None, outputs, labels)
+        self.task, self._notes = settled_task(
+            (task or samples.task) if labelled else None, outputs, labels, asked=metrics is not None
+        )
         left_out = [name for name in first.output_names if name not in outputs]
         if left_out:
             self._notes.append(f"left out: {', '.join(left_out)}, which have no entry for each sample")

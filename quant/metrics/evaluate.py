@@ -11,7 +11,7 @@ from quant.metrics.base import Evaluated
 from quant.metrics.gather import Gathered
 from quant.metrics.registry import tasks
 from quant.metrics.scores import LOGITS, PROBABILITIES, are_probabilities
-from quant.metrics.tasks import FIDELITY, chosen, guessed
+from quant.metrics.tasks import FIDELITY, OTHER, chosen, guessed
 from quant.metrics.verdicts import compared
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def compare_outputs(
     for array in truths.values():
         if len(array) != count:
             raise DataError(f"labels have the size {array.shape}; outputs of {count} samples call for as many")
-    task, notes = settled_task(task, ours, truths)
+    task, notes = settled_task(task, ours, truths, asked=metrics is not None)
     check_alike(ours, theirs, task)
     kinds = {name: kind_of(array) for name, array in ours.items()}
     notes += probability_notes(ours, kinds)
@@ -77,16 +77,27 @@ def compare_outputs(
 
 
 def settled_task(
-    task: str | None, outputs: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]
+    task: str | None, outputs: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], *, asked: bool = False
 ) -> tuple[str, list[str]]:
     """The task that was given, or the one guessed and a note that says so.
+
+    Args:
+        task: None for a guess.
+        outputs: of the first samples.
+        labels: of the same samples, by name.
+        asked: metrics are named: labels that go with no task, such as sequences, are "other".
 
     Raises:
         UsageError: a task that no metric belongs to.
         DataError: labels that go with no task.
     """
     if task is None:
-        guess, seen = guessed(outputs, labels)
+        try:
+            guess, seen = guessed(outputs, labels)
+        except DataError:
+            if asked:
+                return OTHER, []
+            raise
         return guess, [f"taken as {guess}: {seen}"] if seen else []
     if task not in tasks():
         raise UsageError(f"no task {task!r}; there is {', '.join(tasks())}")

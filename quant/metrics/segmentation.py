@@ -68,7 +68,6 @@ class Segmentation(Metric):
         label: the only class to report; -1 for the average.
         smooth: added to numerator and denominator of Dice.
         absent: a class that is neither there nor named is to "skip" or counts as "one".
-        loss: report one minus the value; lower is better.
         counting: how outputs and labels become counts.
     """
 
@@ -79,15 +78,9 @@ class Segmentation(Metric):
     label: int = _NO_CLASS
     smooth: float = 0.0
     absent: str = "skip"
-    loss: bool = False
 
     unit = "map"
     bounds = (-1.0, 1.0)
-
-    @property
-    def higher_is_better(self) -> bool:  # type: ignore[override]  # a constant elsewhere
-        """Not for the loss."""
-        return not self.loss
 
     def collect(self, batch: Evaluated) -> Records:
         """As `Metric`."""
@@ -128,7 +121,7 @@ class Segmentation(Metric):
             flat = counts.reshape(len(counts), -1)
             parts = [weights[i : i + rows] @ flat for i in range(0, len(weights), rows)]
             figure = np.concatenate([self._figure(part.reshape(-1, *counts.shape[1:]))[0] for part in parts])
-        return 1 - figure if self.loss else figure
+        return figure
 
     def interval(self, first: Records, second: Records, draws: Draws) -> tuple[Interval | None, str]:
         """As `Metric`; of fewer than five maps it says nothing, as a bootstrap of them covers too seldom."""
@@ -148,15 +141,6 @@ _AVERAGE = {
     "class": Parameter(_NO_CLASS, help="report this class alone; -1 for the average"),
     "absent": Parameter("skip", ("skip", "one"), "a class neither there nor named does not enter, or is 1"),
 }
-
-
-def _dice_parameters(smooth: float, counts: str) -> dict[str, Parameter]:
-    return {
-        **_AVERAGE,
-        "smooth": Parameter(smooth, help="s of (2I + s)/(A + B + s)"),
-        "counts": Parameter(counts, ("hard", "soft"), "of the best class, or sums of probabilities"),
-        **_COUNTING,
-    }
 
 
 def _family(
@@ -187,7 +171,6 @@ def _family(
             label,
             smooth,
             settings.get("absent", "skip"),
-            settings.get("loss", False),
         )
 
     return Family(build, about, parameters, tasks)
@@ -195,14 +178,14 @@ def _family(
 
 _PIXELS = {"per": _AVERAGE["per"], **_COUNTING}
 _IOU = {**_AVERAGE, **_COUNTING}
+_DICE = {
+    **_AVERAGE,
+    "smooth": Parameter(0.0, help="s of (2I + s)/(A + B + s)"),
+    "counts": Parameter("hard", ("hard", "soft"), "of the best class, or sums of probabilities"),
+    **_COUNTING,
+}
 SEGMENTATION: Mapping[str, Family] = {
     "iou": _family("intersection over union (Jaccard), the mean over classes: mean IoU", _iou, _IOU, ("segmentation",)),
-    "dice": _family(
-        "Dice coefficient (2I + s)/(A + B + s), the mean over classes",
-        _dice,
-        _dice_parameters(0.0, "hard"),
-        ("segmentation",),
-    ),
-    "dice_loss": _family("Dice loss, 1 - (2I + s)/(A + B + s)", _dice, _dice_parameters(1.0, "soft"), loss=True),
+    "dice": _family("Dice (2I + s)/(A + B + s), the mean over classes", _dice, _DICE, ("segmentation",)),
     "pixel_accuracy": _family("positions that are named right", _accuracy, _PIXELS, ("segmentation",), average="micro"),
 }

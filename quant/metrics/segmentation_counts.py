@@ -55,8 +55,8 @@ class Counting:
         if wrong.any():
             odd, first = int(labels[wrong][0]), int(wrong.reshape(len(wrong), -1).any(axis=1).argmax())
             raise DataError(
-                f"sample {batch.sample(first)} has a label {odd}; the model has {classes} classes, 0 to {classes - 1}. Where {odd} marks "
-                f"positions that do not count, say ignore={odd}"
+                f"sample {batch.sample(first)} has a label {odd}; the model has {classes} classes, 0 to {classes - 1}. "
+                f"Where {odd} marks positions that do not count, say ignore={odd}"
             )
         probabilities = self._probabilities(outputs, reference) if self.soft or binary else outputs
         if self.soft:

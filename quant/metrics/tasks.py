@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     Shape = tuple[int, ...]
 
 FIDELITY = "fidelity"
+OTHER = "other"  # labels that go with no task; metrics are named for them
 MOST_OUTPUTS = 8  # of which fidelity is reported one by one
 _NOT_ABOUT_SAMPLES = ("groups",)  # further labels that say nothing about the task
 

@@ -10,6 +10,7 @@ from sklearn import metrics as reference
 from profiler.errors import DataError, UsageError
 from quant.metrics.base import Draws, Evaluated
 from quant.metrics.confusion import ClassCounts, averaged, iou_parts
+from quant.metrics.losses import LOSSES
 from quant.metrics.segmentation import SEGMENTATION
 
 SCORERS = {"iou": reference.jaccard_score, "dice": reference.f1_score}
@@ -77,6 +78,10 @@ def test_mean_iou_is_that_of_the_confusion_matrix():
     assert value(metric("iou"), outputs, labels) == pytest.approx(float(expected))
 
 
+def soft_dice(smooth=1.0, **options):
+    return metric("dice", smooth=smooth, counts="soft", **options)
+
+
 def torch_dice_loss(outputs, labels, smooth):
     """1 - (2I + s)/(A + B + s) of probabilities, the mean over classes."""
     p = torch.softmax(torch.from_numpy(outputs).double(), dim=1)
@@ -86,29 +91,26 @@ def torch_dice_loss(outputs, labels, smooth):
 
 
 @pytest.mark.parametrize("smooth", [0.0, 1.0, 5.0])
-def test_the_dice_loss_is_that_of_torch(smooth):
+def test_soft_dice_is_that_of_torch(smooth):
     """Formulas E: 1 - (2I + s)/(A + B + s), and IoU beside it."""
     rng = np.random.default_rng(3)
     outputs, labels = logits(rng), rng.integers(0, 3, (4, 6, 5))
-    chosen = metric("dice_loss", smooth=smooth)
-    assert value(chosen, outputs, labels) == pytest.approx(torch_dice_loss(outputs, labels, smooth), abs=1e-9)
+    loss = 1 - value(soft_dice(smooth), outputs, labels)
+    assert loss == pytest.approx(torch_dice_loss(outputs, labels, smooth), abs=1e-9)
     each = [torch_dice_loss(outputs[i : i + 1], labels[i : i + 1], smooth) for i in range(4)]
-    assert value(metric("dice_loss", smooth=smooth, per="map"), outputs, labels) == pytest.approx(
-        np.mean(each), abs=1e-9
-    )
-    assert not chosen.higher_is_better
-    assert metric("dice").higher_is_better
+    loss = 1 - value(soft_dice(smooth, per="map"), outputs, labels)
+    assert loss == pytest.approx(np.mean(each), abs=1e-9)
+    by_map = LOSSES["dice_loss"].build(smooth=smooth)
+    assert value(by_map, outputs, labels) == pytest.approx(loss, abs=1e-6)
 
 
 def test_dice_and_iou_say_the_same_of_one_class():
-    """Dice = 2 IoU / (1 + IoU), and a loss of hard counts is one minus the coefficient."""
+    """Dice = 2 IoU / (1 + IoU)."""
     rng = np.random.default_rng(4)
     outputs, labels = logits(rng), rng.integers(0, 3, (4, 6, 5))
     for k in range(3):
         iou, dice = (value(metric(name, **{"class": k}), outputs, labels) for name in SCORERS)
         assert dice == pytest.approx(2 * iou / (1 + iou))
-        loss = value(metric("dice_loss", smooth=0.0, counts="hard", **{"class": k}), outputs, labels)
-        assert loss == pytest.approx(1 - dice)
 
 
 def test_smoothing_by_hand():
@@ -129,12 +131,12 @@ def test_ignored_positions_do_not_count():
         expected = scorer(labels[kept], named[kept], average="macro")
         assert value(metric(name, ignore=255), outputs, marked) == pytest.approx(expected)
         assert value(metric(name), outputs, marked) == pytest.approx(expected)
-    with pytest.raises(DataError, match="sample 2 has a label 254; .* say ignore=254"):
+    with pytest.raises(DataError, match=r"sample 2 has a label 254; .* say ignore=254"):
         value(metric("iou"), outputs, np.where(np.arange(4)[:, None, None] == 2, 254, labels))
     probabilities = torch.softmax(torch.from_numpy(outputs).double(), dim=1).numpy()
     changed = np.where(kept[:, None], probabilities, 1 / 3)
-    loss = metric("dice_loss", ignore=255, outputs="probabilities")
-    assert value(loss, probabilities, marked) == pytest.approx(value(loss, changed, marked))
+    soft = soft_dice(ignore=255, outputs="probabilities")
+    assert value(soft, probabilities, marked) == pytest.approx(value(soft, changed, marked))
     assert value(metric("iou", ignore=255), outputs, np.full_like(labels, 255)) == 0
 
 
@@ -157,8 +159,8 @@ def test_one_channel_is_a_binary_map(shape):
                 == found
             )
     p, y = torch.sigmoid(torch.from_numpy(scores)), torch.from_numpy(labels)
-    loss = 1 - (2 * (p * y).sum() + 1) / (p.sum() + y.sum() + 1)
-    assert value(metric("dice_loss", **{"class": 1}), scores.reshape(shape), labels) == pytest.approx(float(loss))
+    dice = (2 * (p * y).sum() + 1) / (p.sum() + y.sum() + 1)
+    assert value(soft_dice(**{"class": 1}), scores.reshape(shape), labels) == pytest.approx(float(dice))
 
 
 def test_a_map_without_the_class():
@@ -178,10 +180,10 @@ def test_the_first_model_says_whether_outputs_are_probabilities():
     rng = np.random.default_rng(7)
     first = torch.softmax(torch.from_numpy(logits(rng)), dim=1).numpy()
     labels, second = rng.integers(0, 3, (4, 6, 5)), np.round(first * 8) / 8
-    chosen = metric("dice_loss")
+    chosen = soft_dice()
     found = chosen.value(chosen.collect(batch(second, labels, reference=first)))
-    assert found == pytest.approx(value(metric("dice_loss", outputs="probabilities"), second, labels))
-    assert found != pytest.approx(value(metric("dice_loss", outputs="logits"), second, labels), abs=1e-3)
+    assert found == pytest.approx(value(soft_dice(outputs="probabilities"), second, labels))
+    assert found != pytest.approx(value(soft_dice(outputs="logits"), second, labels), abs=1e-3)
 
 
 @settings(max_examples=30)

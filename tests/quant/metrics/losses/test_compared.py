@@ -83,3 +83,12 @@ def test_label_sequences_come_under_names_of_their_own(rng):
     )
     found = compare_outputs(x, x, {"targets": targets, "lengths": lengths}, metrics=["ctc"]).metrics["ctc"]
     assert found.int8 == pytest.approx(float(torchs))
+
+
+def test_labels_that_go_with_no_task_are_no_matter_where_a_metric_is_named(rng):
+    z, y = rng.normal(size=(40, 6, 5)), rng.integers(1, 5, (40, 3))
+    with pytest.raises(DataError, match="do not go with outputs"):
+        compare_outputs(z, z, y)
+    lengths = np.full(40, 3)
+    found = compare_outputs(z, z, {"y": y, "targets": y, "lengths": lengths}, metrics=["ctc"])
+    assert (found.task, set(found.metrics)) == ("other", {"ctc"})
