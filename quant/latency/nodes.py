@@ -11,6 +11,7 @@ A node has two times. *Recorded* is what ONNX Runtime wrote down, plus the half 
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 SESSIONS = 5
 _FEWEST = 8
+_NUMBER = re.compile(r"_token_\d+|_\d+$")
 _WARM_RUNS = 5
 _WARM_SECONDS = 0.1
 _CUT = 0.5  # microseconds that are lost on average where whole ones are written
@@ -190,7 +192,7 @@ class NodeTimer:
     def result(self) -> NodeTimes:
         """What the sessions say together; those in which other nodes ran than in the first are left out."""
         first = self._rounds[0]
-        rounds = [r for r in self._rounds if r.nodes == first.nodes]
+        rounds = [r for r in self._rounds if _unnumbered(r.nodes) == _unnumbered(first.nodes)]
         net = np.array([r.net for r in rounds])
         shares = net / np.maximum(net.sum(axis=1, keepdims=True), 1e-9)
         middle, recorded = np.median(net, axis=0), np.median([r.recorded for r in rounds], axis=0)
@@ -201,6 +203,11 @@ class NodeTimer:
         if self._optimized is None:
             raise RuntimeError("result() before round()")
         return NodeTimes(nodes, _coverage(rounds), self._optimized, sum(r.runs for r in rounds), len(rounds))
+
+
+def _unnumbered(nodes: Sequence[NodeKey]) -> list[NodeKey]:
+    """Nodes without the numbers that tell added ones apart: each session deals them out anew."""
+    return [key._replace(name=_NUMBER.sub("", key.name)) for key in nodes]
 
 
 def _graph_of(path: Path) -> onnx.ModelProto:
