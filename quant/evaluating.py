@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from profiler.progress import Progress, silent
+from profiler.sources.limits import DEFAULT
 from quant.data import Options, open_data
 from quant.runtime import RuntimeSession, open_session
 from quant.trial import Trial
@@ -59,7 +60,7 @@ def evaluate(
         RefusedError: a model would read what does not belong to it, run code of its own, or asks for too much.
         UsageError: an unknown metric, or one that needs labels where there are none.
     """
-    how = replace(options or Options(), progress=progress)
+    how = replace(options or Options(), trust=trust, limits=limits or DEFAULT, progress=progress)
     samples = open_data(data, split="evaluation", options=how)
     a, b = (
         m

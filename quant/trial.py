@@ -68,7 +68,7 @@ class Trial:
         self._labelled = labelled
         self._progress = progress
         self._asked = metrics is not None
-        few = next(self.samples.batches(2))  # of one alone, an output without a batch axis could look as if it had one
+        few = self.samples.first(2)  # of one alone, an output without a batch axis could look as if it had one
         self._example = outputs = outputs_of(first, few, samples.name)
         if labelled and "boxes" not in samples.further:
             self.samples.check_classes(next(iter(outputs.values())).shape)
