@@ -35,7 +35,8 @@ _LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"}
 _OTHER_FLOATS = {ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 
 # Written by torch's exporter: module paths from the root to the operator, and the modules' classes.
-_LAYER_NAMES = ("pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy")
+_LAYER_NAMES = "pkg.torch.onnx.name_scopes"
+_CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")  # three in four nodes; what they serve has the name
 
 # Constant folding makes no tensor larger than this or the largest weight: a small file cannot ask for huge ones.
 _SMALLEST_FOLD_LIMIT = 2**18
@@ -225,13 +226,14 @@ def to_bytes(model: ir.Model) -> bytes:
 def without_traces(model: ir.Model) -> ir.Model:
     """A copy without what exporters write about origins: stack traces name files of the machine that exported.
 
-    The paths and classes of the modules that nodes come from stay: they name layers.
+    The paths of the modules that nodes come from stay: they name layers.
     """
     copy = model.clone()
     for holder in (copy, copy.graph, *copy.graph):
-        kept = {key: value for key, value in holder.metadata_props.items() if key in _LAYER_NAMES}
+        path = holder.metadata_props.get(_LAYER_NAMES)
         holder.metadata_props.clear()
-        holder.metadata_props.update(kept)
+        if path and isinstance(holder, ir.Node) and holder.op_type not in _CONVERSIONS:
+            holder.metadata_props[_LAYER_NAMES] = path
         holder.doc_string = None
     for node in copy.graph:
         for value in node.outputs:

@@ -64,7 +64,8 @@ class Names:
             self.classes.setdefault(scope.partition("@")[0], kind)
         name, _, number = (scopes[-2] if len(scopes) > 1 else "").partition("@")
         kind = kinds[-1] if len(kinds) == len(scopes) - 1 and kinds else node.op_type
-        if "BatchNorm" in kind and node.op_type in _FOLDED and len(node.input) > 1:
+        norm = "BatchNorm" in kind or "batch_norm" in scopes[-1]
+        if norm and node.op_type in _FOLDED and len(node.input) > 1:
             # The exporter has folded the norm into the layer before it, and kept the norm's path.
             owner, _, leaf = node.input[1].rpartition(".")
             name, kind = (owner, self.classes.get(owner, node.op_type)) if leaf == "weight" else (name, node.op_type)

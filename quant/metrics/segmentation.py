@@ -81,6 +81,7 @@ class Segmentation(Metric):
 
     unit = "map"
     bounds = (-1.0, 1.0)
+    refers = True  # whether outputs are probabilities is told by the first model's
 
     def collect(self, batch: Evaluated) -> Records:
         """As `Metric`."""
