@@ -11,7 +11,7 @@ from quant.data import Options, open_data
 from quant.evaluating import evaluate
 from quant.inference import feeds
 from quant.latency.affinity import pinned
-from quant.latency.per_layer import compare_layers
+from quant.latency.per_layer import SECONDS, compare_layers
 from quant.latency.whole import Timing, time_models
 from quant.machine import describe
 from quant.result import ModelComparison
@@ -82,6 +82,12 @@ def compare(  # noqa: PLR0913  # the contract's signature
     found = None
     if layers:
         found = compare_layers(
-            *(a, b, inputs), threads=threads, seed=seed, trust=trust, limits=limits, progress=progress
+            *(a, b, inputs),
+            threads=threads,
+            seed=seed,
+            seconds=min(SECONDS, seconds),
+            trust=trust,
+            limits=limits,
+            progress=progress,
         )
     return ModelComparison(comparison, latency, {**describe().to_dict(), "seed": seed}, found)

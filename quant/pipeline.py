@@ -21,7 +21,8 @@ from quant.float16 import half_arm
 from quant.graph import prepare, to_bytes, without_traces
 from quant.inference import feeds, first_output
 from quant.judge import Judge
-from quant.latency.per_layer import LayerComparison, compare_layers, layer_times
+from quant.latency.nodes import SESSIONS
+from quant.latency.per_layer import SECONDS, LayerComparison, compare_layers, layer_times
 from quant.latency.shares import time_shares
 from quant.latency.whole import Timing
 from quant.machine import describe
@@ -52,6 +53,7 @@ HELD_BACK = 0.25
 MOST_HELD_BACK = 100
 TIMED_INPUTS = 16
 SCREENING_SECONDS = 1.5
+SHARE_SECONDS, SHARE_SESSIONS = 0.5, 2  # for the part of the time that a node takes, where no more is asked for
 FLOAT = "float"
 _NOT_FASTER = "int8 was timed and is not faster on this machine"
 _NO_KERNEL = "nothing in the graph has an int8 kernel"
@@ -149,7 +151,7 @@ def quantize(  # noqa: PLR0913  # the contract's signature
     with run.stage("explain", "looked at the graph that ONNX Runtime makes of the file"):
         rows = _rows(graph, chosen, ranked) if chosen else _float_rows(original, ranked)
     half, unavailable = half_arm(original, calibrating, bench, judge, seconds, fp16=fp16)
-    timed = _timed_layers(float_file, int8_file, bench, both=layers) if device == "cpu" else None
+    timed = _timed_layers(float_file, int8_file, bench, seconds, both=layers) if device == "cpu" else None
     if chosen and timed:
         found = time_shares(graph.graph, timed.b.nodes)
         rows = tuple(replace(r, time_share=found.get(n)) for r, n in zip(rows, graph.graph, strict=True))
@@ -259,14 +261,23 @@ def _slower(latency: LatencyComparison) -> bool:
     return latency.verdict == "slower" or (latency.verdict != "faster" and latency.speedup < 1)
 
 
-def _timed_layers(float_file: bytes, int8_file: bytes, bench: Bench, *, both: bool) -> LayerComparison:
+def _timed_layers(float_file: bytes, int8_file: bytes, bench: Bench, seconds: float, *, both: bool) -> LayerComparison:
     """Time per layer: of both models beside the machine's ceilings, or, for shares alone, of the int8 model."""
     run = bench.run
     with run.stage("layers", "timed every layer, in runs that record it"):
         if both and int8_file != float_file:
-            return compare_layers(float_file, int8_file, bench.feeds, threads=run.threads, progress=run.progress)
+            longest = min(SECONDS, seconds)
+            return compare_layers(
+                float_file, int8_file, bench.feeds, threads=run.threads, seconds=longest, progress=run.progress
+            )
+        sessions = SESSIONS if both else SHARE_SESSIONS
         times = layer_times(
-            int8_file, bench.feeds, threads=run.threads, seconds=1.0, ceilings=both, progress=run.progress
+            *(int8_file, bench.feeds),
+            threads=run.threads,
+            seconds=min(SECONDS if both else SHARE_SECONDS, seconds),
+            sessions=sessions,
+            ceilings=both,
+            progress=run.progress,
         )
         return LayerComparison(times, times)
 

@@ -78,6 +78,7 @@ def layer_times(
     threads: int = 1,
     seed: int = 0,
     seconds: float = SECONDS,
+    sessions: int = SESSIONS,
     ceilings: bool = True,
     trust: bool = False,
     limits: Limits | None = None,
@@ -92,20 +93,22 @@ def layer_times(
         threads: that one operator may use.
         seed: of random inputs.
         seconds: how long to record for, without opening sessions and reading what they recorded.
+        sessions: how often to open the model; figures of several differ by some per cent.
         ceilings: whether to measure the machine's ceilings as well (once per process, some seconds).
         trust: take files of tensors that have several names.
         limits: how much a file may ask for.
         progress: called with the stage and the part of it that is done.
 
     Raises:
-        UsageError: seconds or batch that are no positive number, or a batch that the model cannot take.
+        UsageError: seconds, sessions or batch that are no positive number, or a batch that the model cannot take.
         DataError: there are no inputs, or they do not fit.
         ModelError: the model does not load or run.
         RefusedError: the model would read what does not belong to it, or asks for too much.
     """
     checks: dict[str, Any] = {"trust": trust, "limits": limits}
     feeds = _feeds(model, inputs, batch, threads, seed, checks)
-    (found,) = _measured([(model, feeds)], threads, seconds, checks, measure=ceilings, progress=progress)
+    models = [(model, feeds)]
+    (found,) = _measured(models, threads, seconds, checks, measure=ceilings, progress=progress, sessions=sessions)
     return found
 
 
@@ -140,17 +143,20 @@ def _measured(
     *,
     measure: bool,
     progress: Progress,
+    sessions: int = SESSIONS,
 ) -> list[LayerTimes]:
     if not 0 < seconds < float("inf"):
         raise UsageError(f"the time to record layers for must be positive seconds, got {seconds}")
+    if sessions < 1:
+        raise UsageError(f"layers are timed in one session at least, got {sessions}")
     progress(_STAGE, 0.0)
     graphs = [_graph(model, checks) for model, _ in models]
     timers = [NodeTimer(model, feeds, threads=threads, **checks) for model, feeds in models]
-    for number in range(SESSIONS):
+    for number in range(sessions):
         cost = recording_cost(threads)
         for timer in timers:
-            timer.round(seconds / SESSIONS, cost)
-        progress(_STAGE, (number + 1) / (SESSIONS + 1))
+            timer.round(seconds / sessions, cost)
+        progress(_STAGE, (number + 1) / (sessions + 1))
     roof: Ceilings | None = None
     if measure:
         from quant.latency.ceilings import ceilings

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from quant.metrics.base import FEWEST_UNITS
 from quant.metrics.statistics import Interval, percentile_interval
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-FEWEST_IMAGES = 5
 _ADDED = 2
 
 
@@ -44,8 +44,8 @@ def drop_interval(metric: _Weighted, first: Records, second: Records, draws: Dra
         draws: of the images.
     """
     what = f"{draws.units} {draws.unit}s"
-    if draws.units < FEWEST_IMAGES:
-        return Interval(-1.0, 1.0), f"none: {what}, an interval takes {FEWEST_IMAGES}"
+    if draws.units < FEWEST_UNITS:
+        return Interval(-1.0, 1.0), f"none: {what}, an interval takes {FEWEST_UNITS}"
     drop = metric.value(first) - metric.value(second)
     generator = np.random.default_rng((draws.seed, _ADDED))  # apart from the draws' own
     extended = [(_with_empty(records)) for records in (first, second)]

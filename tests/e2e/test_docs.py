@@ -48,7 +48,8 @@ def test_commands(page, lines, folder):
     if page.name == MAKES_DATA:
         test_snippets(blocks(page, "python")[0], folder)
     for line in lines:
-        quick = ["--seconds", "1"] if any(word in line for word in (" quantize", " compare")) else []
+        timed = any(word in line for word in (" quantize", " compare"))
+        quick = ["--seconds", "0.5", *(["--no-cold"] if page.name != "latency.md" else [])] if timed else []
         arguments = [sys.executable, *shlex.split(line)[1:], *quick]
         done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

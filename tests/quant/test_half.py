@@ -18,6 +18,7 @@ from quant.export import export_onnx
 from quant.float16 import half_arm
 from quant.graph import prepare, to_bytes
 from quant.half import _Halver, overflowing, rounded, to_float16
+from quant.latency.whole import Timing
 from quant.pipeline import quantize
 from quant.report import json_text, quantization_text
 from quant.run import Run
@@ -271,7 +272,9 @@ def arguments():
 
 class TestPipeline:
     def test_float16_stands_beside_int8(self, arguments, tmp_path):
-        result = quantize(*arguments, output=tmp_path / "m.int8.onnx", seconds=0.2, fp16=True)
+        result = quantize(
+            *arguments, output=tmp_path / "m.int8.onnx", seconds=0.2, fp16=True, timing=Timing(cold=False)
+        )
         half = result.float16
         assert half.output == tmp_path / "m.float16.onnx"
         assert half.output.read_bytes() == half.model
@@ -286,7 +289,7 @@ class TestPipeline:
         assert '"kept_float32": []' in json_text(result)
 
     def test_on_a_gpu_it_is_made_unasked(self, arguments, fake_gpu):
-        result = quantize(*arguments, device="cuda", seconds=0.2)
+        result = quantize(*arguments, device="cuda", seconds=0.2, timing=Timing(cold=False))
         assert result.float16 is not None
         assert result.float16.latency.settings["io_binding"] is True
         assert json.loads(json_text(result))["latency"]["session"]["on_device"][0]["placement"].startswith("all")
