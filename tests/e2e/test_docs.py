@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,41 +36,55 @@ def snippets():
             yield pytest.param(body, id=f"{page.name} {number}")
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """A folder that looks like the checkout, so that nothing is written into the real one."""
+@pytest.fixture(scope="module")
+def done(request, tmp_path_factory):
+    """From a block to how it ended. All that were selected run, two at a time: they mostly wait for clocks."""
+    asked = [item for item in request.session.items if item.function in (test_commands, test_snippets)]
+    with ThreadPoolExecutor(2) as pool:
+        running = {item.callspec.id: pool.submit(ended, item, tmp_path_factory.mktemp("docs")) for item in asked}
+        yield lambda node: running[node.callspec.id].result()
+        for future in running.values():
+            future.cancel()
+
+
+def ended(item, folder):
+    """What a block's commands or its snippet gave, in a folder that looks like the checkout."""
     for name in ("cli.py", "profiler", "quant", "models"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    return tmp_path
+        (folder / name).symlink_to(ROOT / name)
+    values = item.callspec.params
+    if item.function is test_snippets:
+        return [snippet(values["body"], folder)]
+    page, lines = values["page"], values["lines"]
+    made = [snippet(blocks(page, "python")[0], folder)] if page.name == MAKES_DATA else []
+    return [*made, *(command(page, line, folder) for line in lines)]
+
+
+def command(page, line, folder):
+    timed = any(word in line for word in (" quantize", " compare"))
+    quick = ["--seconds", "0.5", *(["--no-cold"] if page.name != "latency.md" else [])] if timed else []
+    arguments = [sys.executable, *shlex.split(line)[1:], *quick]
+    return subprocess.run(arguments, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def snippet(body, folder):
+    code = body.replace("seconds=2", "seconds=0.5")
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    arguments = [sys.executable, "-W", "error", "-c", code]
+    return subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(("page", "lines"), list(commands()))
-def test_commands(page, lines, folder):
-    if page.name == MAKES_DATA:
-        test_snippets(blocks(page, "python")[0], folder)
-    for line in lines:
-        timed = any(word in line for word in (" quantize", " compare"))
-        quick = ["--seconds", "0.5", *(["--no-cold"] if page.name != "latency.md" else [])] if timed else []
-        arguments = [sys.executable, *shlex.split(line)[1:], *quick]
-        done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.strip() or "wrote" in done.stderr
+def test_commands(page, lines, done, request):
+    for process in done(request.node):
+        assert process.returncode == 0, process.stderr
+        assert process.stdout.strip() or "wrote" in process.stderr
 
 
 @pytest.mark.parametrize("body", list(snippets()))
-def test_snippets(body, folder):
-    code = body.replace("seconds=2", "seconds=0.5")
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+def test_snippets(body, done, request):
+    (process,) = done(request.node)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.strip()
 
 
 def test_links_lead_somewhere():
