@@ -442,6 +442,7 @@ def test_an_onnx_file_quantizes_without_labels(tmp_path):
         "digits",
         "--seconds",
         "0.3",
+        "--no-cold",
         "--output",
         "b.onnx",
         cwd=tmp_path,
@@ -471,6 +472,7 @@ def test_a_missed_budget_is_exit_code_one(tmp_path):
         "0.000001",
         "--seconds",
         "0.3",
+        "--no-cold",
         cwd=tmp_path,
     )
     assert done.returncode == 1

@@ -115,6 +115,7 @@ def test_receptive_fields_equal_gradients_position_by_position(name):
 @pytest.fixture(scope="module")
 def quantized(tmp_path_factory):
     from quant import quantize
+    from quant.latency import Timing
 
     folder = tmp_path_factory.mktemp("quantized")
     results = {}
@@ -129,6 +130,7 @@ def quantized(tmp_path_factory):
                 folder / f"{name}.int8.onnx",
                 weights=weights,
                 seconds=0.5,
+                timing=Timing(cold=False),
             )
         return results[name]
 
