@@ -212,6 +212,8 @@ def compare(  # noqa: PLR0913  # one parameter per option
     from quant.data import data_options
     from quant.report import comparison_text, json_text
 
+    if data is None and any(pictures.values()):
+        raise click.UsageError("--preprocess, --classes, --images and --strict are about --data, which is not given")
     if report:
         check_writable(report)
     with shown() as progress:

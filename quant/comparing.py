@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from profiler.errors import UsageError
 from profiler.progress import Progress, silent
 from profiler.sources.limits import DEFAULT
 from quant.data import Options, open_data
@@ -65,8 +66,12 @@ def compare(  # noqa: PLR0913  # the contract's signature
         DataError: the data cannot be read or does not fit the models.
         ModelError: a model does not load or run.
         RefusedError: a model would read what does not belong to it, run code of its own, or asks for too much.
-        UsageError: an unknown metric, or one that needs labels where there are none.
+        UsageError: an unknown metric, or one that needs labels or samples where there are none.
     """
+    if data is None and metrics:
+        raise UsageError(
+            f"{', '.join(metrics)}: a metric needs samples, and there is no data; with --data DATA there is"
+        )
     opening: dict[str, Any] = {"device": device, "threads": threads, "trust": trust, "limits": limits}
     comparison, inputs = None, None
     with pinned(timing.affinity):

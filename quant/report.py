@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from quant.result import Float16, ModelComparison, NodeRow, Quantization
 
 MOST_REASONS = 6
+_KEPT = "budget: kept, the interval of the drop lies below it"
+_FLOAT_KEPT = "budget: kept, the result is the float model itself"
 _MISSED = (
     "budget: MISSED, the interval of the drop reaches beyond it; more samples narrow it, if the drop itself is small"
 )
@@ -59,7 +61,8 @@ def quantization_text(result: Quantization) -> str:
         lines += [*float16_lines(result.float16), ""]
     lines += [f"note: {note}" for note in result.notes]
     if result.budget is not None:
-        lines.append("budget: kept, the interval of the drop lies below it" if result.budget else _MISSED)
+        kept = _FLOAT_KEPT if result.placement == "float" else _KEPT
+        lines.append(kept if result.budget else _MISSED)
     for path in (result.output, result.reference, result.float16.output if result.float16 else None):
         if path is not None:
             lines.append(f"wrote {path}")

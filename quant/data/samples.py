@@ -61,8 +61,8 @@ class Samples:
             where that is not so.
 
     Raises:
-        DataError: no input; a column that is empty, of Python objects, or in memory and holds NaN or infinity; unequal
-            lengths; an unknown task.
+        DataError: no input; a column that is empty, of Python objects, or in memory and holds NaN or infinity; labels
+            that are no numbers; unequal lengths; an unknown task.
     """
 
     inputs: Mapping[str, Column] = field(repr=False)
@@ -82,6 +82,8 @@ class Samples:
         for what, column in columns.items():
             if problem := form_problem(column):
                 raise DataError(f"{self.name}: {what} {problem}")
+            if what in labels and column.dtype.kind not in "fiub":
+                raise DataError(f"{self.name}: {what} hold {column.dtype}; expected numbers, such as classes from 0")
             if in_memory(column) and (sample := first_not_finite(column)) is not None:
                 raise DataError(not_finite(f"{self.name}: {what}", sample))
         if len({len(column) for column in columns.values()}) > 1:

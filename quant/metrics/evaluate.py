@@ -58,6 +58,8 @@ def compare_outputs(
     for array in truths.values():
         if len(array) != count:
             raise DataError(f"labels have the size {array.shape}; outputs of {count} samples call for as many")
+        if array.dtype.kind not in "fiub":
+            raise DataError(f"labels hold {array.dtype}; expected numbers, such as classes from 0")
     task, notes = settled_task(task, ours, truths, asked=metrics is not None)
     check_alike(ours, theirs, task)
     kinds = {name: kind_of(array) for name, array in ours.items()}

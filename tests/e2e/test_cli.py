@@ -335,6 +335,8 @@ def test_data_that_does_not_fit_ends_in_a_clear_line(calibration, evaluation, wo
         (("quantize", CNN, "--calibration", "digits", "--output", "nowhere/m.onnx"), 2, "does not exist"),
         (("quantize", CNN, "--calibration", "digits", "--metric", "acuracy", "--seconds", "0.2"), 2, "accuracy"),
         (("compare", "a.onnx", "b.onnx"), 4, "a.onnx"),
+        (("compare", "a.onnx", "b.onnx", "--metric", "f1"), 2, "--data"),
+        (("compare", "a.onnx", "b.onnx", "--strict"), 2, "--data, which is not given"),
         (("quantise",), 2, "quantise"),
     ],
 )

@@ -124,3 +124,9 @@ def test_names_that_do_not_fit_are_listed(held, wanted):
     got, expected = (", ".join(map(repr, names)) for names in (held, wanted))
     with pytest.raises(DataError, match=f"arrays {got}; the model's inputs are {expected}"):
         numbered(2, held).renamed(wanted)
+
+
+@pytest.mark.parametrize("labels", [np.array(["cat"] * len(ONES)), np.zeros(len(ONES), "datetime64[s]")])
+def test_labels_that_are_no_numbers_are_refused(labels):
+    with pytest.raises(DataError, match=r"set: labels hold .*; expected numbers"):
+        Samples({"x": ONES}, labels, "set")

@@ -92,3 +92,8 @@ def test_labels_that_go_with_no_task_are_no_matter_where_a_metric_is_named(rng):
     lengths = np.full(40, 3)
     found = compare_outputs(z, z, {"y": y, "targets": y, "lengths": lengths}, metrics=["ctc"])
     assert (found.task, set(found.metrics)) == ("other", {"ctc"})
+
+
+def test_labels_that_are_no_numbers_are_said(rng):
+    with pytest.raises(DataError, match="labels hold <U3; expected numbers"):
+        compare_outputs(rng.normal(size=(3, 2)), rng.normal(size=(3, 2)), np.array(["cat"] * 3))
