@@ -270,15 +270,9 @@ def _timed_layers(float_file: bytes, int8_file: bytes, bench: Bench, seconds: fl
             return compare_layers(
                 float_file, int8_file, bench.feeds, threads=run.threads, seconds=longest, progress=run.progress
             )
-        sessions = SESSIONS if both else SHARE_SESSIONS
-        times = layer_times(
-            *(int8_file, bench.feeds),
-            threads=run.threads,
-            seconds=min(SECONDS if both else SHARE_SECONDS, seconds),
-            sessions=sessions,
-            ceilings=both,
-            progress=run.progress,
-        )
+        longest, sessions = (SECONDS, SESSIONS) if both else (SHARE_SECONDS, SHARE_SESSIONS)
+        shortened: dict[str, Any] = {"seconds": min(longest, seconds), "sessions": sessions, "ceilings": both}
+        times = layer_times(int8_file, bench.feeds, threads=run.threads, **shortened, progress=run.progress)
         return LayerComparison(times, times)
 
 

@@ -68,7 +68,10 @@ class Names:
         if norm and node.op_type in _FOLDED and len(node.input) > 1:
             # The exporter has folded the norm into the layer before it, and kept the norm's path.
             owner, _, leaf = node.input[1].rpartition(".")
-            name, kind = (owner, self.classes.get(owner, node.op_type)) if leaf == "weight" else (name, node.op_type)
+            if leaf.removesuffix("_dequantized") == "weight":  # an int8 file's
+                name, kind = owner, self.classes.get(owner, node.op_type)
+            else:
+                kind = node.op_type
         return Place(name, kind, int(number) if number.isdigit() else 0, _dotted(name))
 
     def _from_path(self, node: NodeProto) -> Place | None:

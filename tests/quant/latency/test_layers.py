@@ -112,6 +112,8 @@ def test_int8_layers_stand_beside_the_float_ones(both):
     rows = {layer: (a, b) for layer, a, b in both.rows}
     a, b = rows["body.0"]
     assert (a.int8, b.int8) == (False, True)
+    assert all(rows["stem.0"])  # a batch norm is folded into it in either file
+    assert "stem.1" not in rows
     assert "QLinearConv" in b.ops
     assert b.moved < a.moved
 
