@@ -99,7 +99,7 @@ class Right(MeanMetric):
 
 @dataclass(frozen=True)
 class ClassRatio(Metric):
-    """Precision, recall, F1 or IoU. Records are (label, prediction), each (n,); for maps one array of small ones.
+    """Precision, recall or F1. Records are (label, prediction), each (n,); for maps one array of small ones.
 
     Attributes:
         parts: numerator and denominator of a class.

@@ -1,7 +1,7 @@
 """Metrics of the confusion matrix: rows are the truth, columns the prediction.
 
 accuracy = correct / all; precision of a class = its hits / all predicted as it; recall = its hits / all that are it;
-F1 = 2 hits / (predicted + actual); IoU = hits / (predicted + actual - hits). 0/0 is 0, as in scikit-learn.
+F1 = 2 hits / (predicted + actual). 0/0 is 0, as in scikit-learn.
 
 All of them need three counts per class only, and take arrays of these with any leading axes: the resamples of a
 bootstrap are one call, and a thousand classes need no million cells.
@@ -85,11 +85,6 @@ def recall_parts(hits: Floats, actual: Floats, _predicted: Floats) -> tuple[Floa
 def f1_parts(hits: Floats, actual: Floats, predicted: Floats) -> tuple[Floats, Floats]:
     """The harmonic mean of precision and recall."""
     return 2 * hits, actual + predicted
-
-
-def iou_parts(hits: Floats, actual: Floats, predicted: Floats) -> tuple[Floats, Floats]:
-    """Intersection over union."""
-    return hits, actual + predicted - hits
 
 
 @dataclass(frozen=True)
